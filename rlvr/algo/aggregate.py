@@ -1,0 +1,39 @@
+"""Token terms -> one number: the normaliser n of every token, from counts over the whole optimizer step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Counts over the optimizer step, all micro-batches and ranks together."""
+
+    tokens: int
+    """Tokens in the loss."""
+    sequences: int
+    """Sequences with at least one such token."""
+
+    @classmethod
+    def of(cls, mask_BT: torch.Tensor) -> Totals:
+        """Count a whole step's mask."""
+        return cls(tokens=int(mask_BT.sum()), sequences=int(mask_BT.any(-1).sum()))
+
+
+def normaliser(
+    mask_BT: torch.Tensor, totals: Totals, *, kind: str, length_constant: float | None
+) -> torch.Tensor:
+    """Weight n [B, T] of each token, 0 where the mask is False; `sum(n * term)` is the aggregate.
+
+    `token_mean` (DAPO): 1 / tokens; `seq_mean_token_mean` (GRPO): 1 / (sequences * length of its own);
+    `seq_mean_token_sum` (Dr. GRPO): 1 / (sequences * length_constant).
+    """
+    lengths_B1 = mask_BT.sum(-1, keepdim=True).clamp_min(1)
+    if kind == "token_mean":
+        weight = 1.0 / max(totals.tokens, 1)
+        return mask_BT * weight
+    if kind == "seq_mean_token_mean":
+        return mask_BT / (max(totals.sequences, 1) * lengths_B1)
+    return mask_BT * (1.0 / (max(totals.sequences, 1) * (length_constant or 1.0)))

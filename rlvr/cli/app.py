@@ -1,0 +1,110 @@
+"""The command line: the root app, and how its errors become one message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Annotated, NoReturn
+
+import typer
+
+from rlvr.cli import recipe, runs, verifier
+from rlvr.cli.eval import evaluate
+from rlvr.cli.train import train
+from rlvr.errors import Interrupted, RlvrError
+
+INTERNAL = 70
+BROKEN_PIPE = 141
+
+app = typer.Typer(
+    name="rlvr",
+    help="Reinforcement learning with verifiable rewards.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train)
+app.command("eval")(evaluate)
+app.add_typer(recipe.app, name="recipe")
+app.add_typer(verifier.app, name="verifier")
+app.add_typer(runs.app, name="runs")
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and exit."""
+    sys.exit(answer(app, sys.argv[1:]))
+
+
+def answer(app: typer.Typer, arguments: Sequence[str]) -> int:
+    """Run a command line; its exit code.  Errors are messages on stderr, tracebacks only with `--debug`."""
+    options = {"debug": os.environ.get("RLVR_DEBUG") == "1"}
+    try:
+        app(list(arguments), prog_name="rlvr", obj=options)
+    except SystemExit as leaving:
+        return _flushed(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
+    except RlvrError as error:
+        return _told(str(error), error.exit_code, options)
+    except Interrupted as stop:
+        return _told(str(stop), 128 + stop.signal_number, options)
+    except KeyboardInterrupt:
+        return _told("stopped", 130, options)
+    except BrokenPipeError:
+        return _quiet()
+    except Exception as error:  # noqa: BLE001 - the last place that can turn it into a message
+        line = f"internal error: {type(error).__name__}: {error}".splitlines()[0]
+        return _told(f"{line}; run again with `rlvr --debug ...` for the traceback", INTERNAL, options)
+    return _flushed(0)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave, before a command is asked for."""
+    if wanted:
+        typer.echo(f"rlvr {_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (or set RLVR_DEBUG=1).")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Reinforcement learning with verifiable rewards."""
+    context.ensure_object(dict)["debug"] |= debug
+
+
+def _version() -> str:
+    try:
+        return metadata.version("rlvr")
+    except metadata.PackageNotFoundError:
+        return "(a checkout that is not installed)"
+
+
+def _told(message: str, code: int, options: dict[str, bool]) -> int:
+    if options["debug"]:
+        traceback.print_exc()
+    typer.echo(message, err=True)
+    return code
+
+
+def _flushed(code: int) -> int:
+    """Flush while a reader who left can still be handled: at exit Python would complain."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _quiet()
+    return code
+
+
+def _quiet() -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE
+
+
+if __name__ == "__main__":
+    main()

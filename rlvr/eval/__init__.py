@@ -1,0 +1,1 @@
+"""Evaluation: benchmarks, sampling and checking them, and what may be concluded."""

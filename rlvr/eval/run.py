@@ -1,0 +1,250 @@
+"""Evaluation: the first three rooms of the pipeline, ending in statistics instead of an update.
+
+Checking overlaps with sampling: a group goes to the scorer the moment its last completion has ended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+from rlvr.errors import EngineError, Interrupted, ModelError, ProblemsError, RecipeError
+from rlvr.eval.record import Graded, Outcome, Record
+from rlvr.eval.result import Result, summarise
+from rlvr.problems.prompts import Renderer
+from rlvr.problems.sampler import completion_seed
+from rlvr.problems.sources import Source
+from rlvr.rollout.engine import Engine
+from rlvr.types import Group, Problem, Request, Sampling, ScoredGroup
+
+EVALUATION = 2**64 - 1
+"""Stands for the step in completion seeds: no training step shares its random numbers with an evaluation."""
+BLOCK = 8192
+"""Completions asked of the engine in one call."""
+IN_FLIGHT = 32
+"""Groups that may wait for their verdicts before the engine is read on."""
+PACKAGES = ("rlvr", "torch", "transformers", "math-verify", "sympy")
+
+
+class Pending(Protocol):
+    """A group on its way through the verifiers."""
+
+    def result(self) -> ScoredGroup:
+        """Wait for its verdicts."""
+
+
+class Scorer(Protocol):
+    """Checks groups in the background."""
+
+    def submit(self, group: Group, seed: int) -> Pending:
+        """Start checking; `seed` is for verifiers that draw random numbers."""
+
+
+def evaluate(
+    benchmark_name: str,
+    source: Source,
+    renderer: Renderer,
+    engine: Engine,
+    scorer: Scorer,
+    sampling: Sampling,
+    *,
+    samples: int,
+    seed: int,
+    limit: int | None = None,
+    record_path: Path | None = None,
+    step: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    model_hash: str = "",
+    verifier: str = "",
+    expected: int | None = None,
+    fresh: bool = False,
+) -> Result:
+    """Sample `samples` completions of each problem (the first `limit`), check them, and sum up.
+
+    With `record_path`, outcomes are kept there and a stopped evaluation continues; `model_hash` and
+    `verifier` say what must be the same for that.  A completion's seed follows from `seed`, the place of the
+    problem and its own among its siblings, so `limit` and resuming change nothing.  Another number of
+    problems than `expected` is a warning.
+    """
+    _check(source, sampling, samples, renderer.context, limit)
+    sampling = sampling if sampling.stop_ids else replace(sampling, stop_ids=renderer.stop_ids)
+    problems = _problems(source, limit)
+    prompts = [renderer.render(problem) for problem in problems]
+    header = _header(benchmark_name, source, prompts[0], sampling, samples, seed, step, model_hash, verifier)
+    record = Record(record_path, header, fresh=fresh)
+    if progress is not None:
+        progress(0, len(problems))
+    resumed, started = sum(index < len(problems) for index in record.outcomes), perf_counter()
+    try:
+        todo: list[tuple[int, Request]] = []
+        for index, (problem, ids) in enumerate(zip(problems, prompts, strict=True)):
+            if index in record.outcomes:
+                continue
+            if renderer.fits(ids, sampling.max_tokens):
+                seeds = tuple(completion_seed(seed, EVALUATION, index, j) for j in range(samples))
+                todo.append((index, Request(problem=problem, prompt_ids=ids, seeds=seeds)))
+            else:
+                record.add(
+                    _too_long(index, problem, len(ids), sampling.max_tokens, renderer.context, samples)
+                )
+        for index, scored in _run(engine, scorer, todo, sampling, seed):
+            record.add(_outcome(index, scored, samples))
+            if progress is not None:
+                progress(sum(i < len(problems) for i in record.outcomes), len(problems))
+    finally:
+        record.close()
+    outcomes = [record.outcomes[i] for i in range(len(problems)) if i in record.outcomes]
+    too_long = sum(not renderer.fits(ids, sampling.max_tokens) for ids in prompts)
+    return summarise(
+        benchmark_name,
+        outcomes,
+        n=len(problems),
+        k=samples,
+        seconds=perf_counter() - started,
+        warnings=_warnings(len(problems), expected, limit, too_long),
+        evidence={**header, "prompts": _hash(prompts), "resumed": resumed, "versions": _versions()},
+    )
+
+
+def _run(
+    engine: Engine, scorer: Scorer, todo: Sequence[tuple[int, Request]], sampling: Sampling, seed: int
+) -> Iterator[tuple[int, ScoredGroup]]:
+    waiting: deque[tuple[int, Pending]] = deque()
+    try:
+        for index, group in _sample(engine, todo, sampling):
+            pending = scorer.submit(group, completion_seed(seed, EVALUATION, index, EVALUATION))
+            waiting.append((index, pending))
+            if len(waiting) > IN_FLIGHT:
+                first = waiting[0][0], waiting[0][1].result()
+                waiting.popleft()
+                yield first
+    except (KeyboardInterrupt, Interrupted):
+        # What is sampled is paid for: wait for its verdicts (a second Ctrl-C does not).
+        yield from ((index, pending.result()) for index, pending in waiting)
+        raise
+    yield from ((index, pending.result()) for index, pending in waiting)
+
+
+def _sample(
+    engine: Engine, todo: Sequence[tuple[int, Request]], sampling: Sampling
+) -> Iterator[tuple[int, Group]]:
+    size = max(1, BLOCK // len(todo[0][1].seeds)) if todo else 1
+    for start in range(0, len(todo), size):
+        block = todo[start : start + size]
+        for place, group in engine.generate([request for _, request in block], sampling):
+            yield block[place][0], group
+
+
+def _outcome(index: int, scored: ScoredGroup, samples: int) -> Outcome:
+    group = scored.group
+    if not len(group.completions) == len(scored.verdicts) == samples:
+        raise EngineError(
+            f"problem {group.problem.id}: {samples} completions asked, {len(group.completions)} sampled and "
+            f"{len(scored.verdicts)} checked"
+        )
+    graded = tuple(
+        Graded(
+            text=completion.text,
+            status=verdict.status,
+            score=verdict.score,
+            found=verdict.found,
+            why=verdict.why,
+            tokens=len(completion.token_ids),
+            finish=completion.finish,
+        )
+        for completion, verdict in zip(group.completions, scored.verdicts, strict=True)
+    )
+    return _about(index, group.problem, graded)
+
+
+def _too_long(
+    index: int, problem: Problem, length: int, max_tokens: int, context: int, samples: int
+) -> Outcome:
+    why = f"not asked: a prompt of {length} tokens and {max_tokens} to write exceed the context of {context}"
+    lost = Graded(text="", status="wrong", score=0.0, found=None, why=why, tokens=0, finish="length")
+    return _about(index, problem, (lost,) * samples)
+
+
+def _about(index: int, problem: Problem, graded: tuple[Graded, ...]) -> Outcome:
+    question = problem.messages[-1].content
+    return Outcome(
+        index=index, problem=problem.id, question=question, answer=problem.answer, completions=graded
+    )
+
+
+def _check(source: Source, sampling: Sampling, samples: int, context: int, limit: int | None) -> None:
+    if samples < 1 or (limit is not None and limit < 1):
+        raise RecipeError(f"samples = {samples}, limit = {limit}: both must be 1 or more")
+    if samples > 1 and sampling.temperature == 0:
+        raise RecipeError(
+            f"{samples} samples at temperature 0 would be {samples} times the same completion; "
+            "use 1 sample, or a temperature such as 0.6"
+        )
+    if sampling.max_tokens >= context:
+        raise ModelError(
+            f"max_tokens = {sampling.max_tokens} leaves no room for a prompt in the model's context of "
+            f"{context}; set it to {max(1, context // 2)} or so"
+        )
+    if source.size is None and limit is None:
+        raise ProblemsError(f"{source.name} is endless: say how many problems with --limit")
+
+
+def _problems(source: Source, limit: int | None) -> list[Problem]:
+    sizes = [size for size in (source.size, limit) if size is not None]
+    return [source[index] for index in range(min(sizes))]
+
+
+def _header(
+    benchmark: str,
+    source: Source,
+    prompt_ids: Sequence[int],
+    sampling: Sampling,
+    samples: int,
+    seed: int,
+    step: int,
+    model_hash: str,
+    verifier: str,
+) -> dict[str, Any]:
+    return {
+        "benchmark": benchmark,
+        "source": source.name,
+        "data": source.fingerprint,
+        "first_prompt": _hash([prompt_ids]),
+        "model": model_hash,
+        "step": step,
+        "verifier": verifier,
+        "sampling": {**asdict(sampling), "stop_ids": list(sampling.stop_ids)},
+        "samples": samples,
+        "seed": seed,
+    }
+
+
+def _warnings(n: int, expected: int | None, limit: int | None, too_long: int) -> list[str]:
+    found = []
+    if expected is not None and n != expected:
+        why = "limit" if limit == n else "another version of the data"
+        found.append(f"{n} problems, not the usual {expected} ({why})")
+    if too_long:
+        found.append(f"{too_long} of {n} prompts do not fit the context and count as cut and wrong")
+    return found
+
+
+def _hash(prompts: Sequence[Sequence[int]]) -> str:
+    return sha256(json.dumps([list(ids) for ids in prompts]).encode()).hexdigest()
+
+
+def _versions() -> Mapping[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found

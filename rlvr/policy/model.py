@@ -1,0 +1,135 @@
+"""Where the policy comes from: a folder or hub name, or a small Qwen3 model made on the spot."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Qwen3Config
+from transformers import Qwen3ForCausalLM
+
+from rlvr.errors import ModelError, near_miss
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def make_model(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    hidden_size: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    mlp_size: int,
+    context: int,
+    seed: int,
+) -> PreTrainedModel:
+    """A Qwen3 model with tied embeddings and random float32 weights that depend on `seed` alone."""
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=head_dim,
+        intermediate_size=mlp_size,
+        max_position_embeddings=context,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3ForCausalLM(config).to(torch.float32).eval()
+        # The default 0.02 is tiny beside Adam's first steps: rare tokens would all drift to one and the same vector.
+        torch.nn.init.normal_(model.get_input_embeddings().weight, std=hidden_size**-0.5)
+        return model
+
+
+def load_model(name: str, *, revision: str | None, dtype: str, device: str) -> PreTrainedModel:
+    """The causal language model of a folder or hub name, in evaluation mode on `device`.
+
+    Raises ModelError with the cause and the mend when there is none.
+    """
+    _require_folder(name)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name, revision=revision or "main", dtype=DTYPES[dtype])
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model `{name}` cannot be loaded: {_first_line(error)}") from error
+    return model.to(resolve_device(device)).eval()
+
+
+def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer saved beside the model; one without an end-of-sequence token is refused."""
+    _require_folder(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or "main")
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"model `{name}` has no tokenizer that loads: {_first_line(error)}\n"
+            "save one beside the weights with `tokenizer.save_pretrained(FOLDER)`."
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"the tokenizer of `{name}` has no eos_token: completions could not end; set one and save it.")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def add_lora(model: PreTrainedModel, *, rank: int, alpha: float, targets: str | list[str], seed: int) -> Any:
+    """Wrap `model` so that only a low-rank adapter trains (arXiv:2106.09685).
+
+    Raises ModelError when peft is not installed or no module matches.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ModelError("model.lora needs peft: install the extra with `pip install 'rlvr[lora]'`.") from error
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM", lora_dropout=0.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return get_peft_model(model, config).eval()
+        except ValueError as error:
+            raise ModelError(f"model.lora.targets = {targets}: {_first_line(error)}") from error
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` is the first GPU where there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(f"model.device = {device}: no such device; use auto, cpu, cuda or cuda:N.") from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"model.device = {device}: torch sees no GPU here; use auto or cpu.")
+    return resolved
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """Longest sequence the model was made for, in tokens."""
+    config = model.config.get_text_config()
+    return int(getattr(config, "max_position_embeddings", None) or 1_000_000)
+
+
+def _require_folder(name: str) -> None:
+    path = Path(name)
+    if not name.startswith((".", "/", "~")):
+        return
+    if not path.is_dir():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise ModelError(f"model folder {name} does not exist{near_miss(path.name, siblings) if siblings else ''}")
+    if not (path / "config.json").exists() and not (path / "adapter_config.json").exists():
+        raise ModelError(f"model folder {name} has no config.json: it is no saved transformers model.")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

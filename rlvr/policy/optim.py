@@ -1,0 +1,83 @@
+"""Optimizers, learning-rate schedules and the guarded step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+
+def adamw(
+    parameters: Iterable[torch.nn.Parameter],
+    *,
+    learning_rate: float,
+    betas: tuple[float, float],
+    epsilon: float,
+    weight_decay: float,
+) -> torch.optim.Optimizer:
+    """AdamW (arXiv:1711.05101) over the trainable parameters; matrices decay, vectors do not."""
+    trainable = [p for p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=learning_rate, betas=betas, eps=epsilon, fused=True
+    )
+
+
+def warm_start_optimizers(
+    model: Any, kind: str, *, learning_rate: float, betas: tuple[float, float], weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """`adamw` for everything, or `muon` for the hidden matrices with AdamW for the rest (kellerjordan.github.io/posts/muon)."""
+    settings: dict[str, Any] = {
+        "learning_rate": learning_rate, "betas": betas, "epsilon": 1e-8, "weight_decay": weight_decay
+    }  # fmt: skip
+    if kind == "adamw":
+        return [adamw(model.parameters(), **settings)]
+    embeddings = {id(m.weight) for m in (model.get_input_embeddings(), model.get_output_embeddings())}
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    hidden = [p for p in trainable if p.ndim == 2 and id(p) not in embeddings]
+    rest = [p for p in trainable if p.ndim != 2 or id(p) in embeddings]
+    muon = torch.optim.Muon(hidden, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    return [muon, *([adamw(rest, **settings)] if rest else [])]
+
+
+def learning_rate_at(step: int, *, peak: float, warmup: int, total: int, schedule: str) -> float:
+    """Rate of the 0-based `step`: linear rise over `warmup` steps, then `constant`, `linear` or `cosine` to 0 at `total`.
+
+    `late_linear` stays at the peak for the first half and then falls linearly to 0.
+    """
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    share = min(1.0, (step - warmup) / max(1, total - warmup))
+    return peak * SCHEDULES[schedule](share)
+
+
+def step(
+    optimizers: Sequence[torch.optim.Optimizer], learning_rate: float, max_norm: float
+) -> tuple[float, bool]:
+    """Clip to `max_norm`, update, clear the gradients; returns (gradient norm before clipping, updated).
+
+    With a gradient that is not finite nothing is updated.
+    """
+    parameters = [p for o in optimizers for g in o.param_groups for p in g["params"] if p.grad is not None]
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True))
+    finite = math.isfinite(norm)
+    for optimizer in optimizers:
+        if finite:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return norm, finite
+
+
+SCHEDULES = {
+    "constant": lambda share: 1.0,
+    "linear": lambda share: 1.0 - share,
+    "cosine": lambda share: 0.5 * (1 + math.cos(math.pi * share)),
+    "late_linear": lambda share: min(1.0, 2 * (1 - share)),
+}

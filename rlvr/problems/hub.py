@@ -1,0 +1,113 @@
+"""Hub data sets: a local copy in the data folder first, then the hub itself.
+
+    <data_dir>/<name>/[<subset>/]<split>.jsonl | .json | .parquet
+
+`<name>` is tried as the full hub name (`openai/gsm8k`, nested or in one), as its last part (`gsm8k`), then
+as each alias; case and punctuation do not count.  An alias `folder:split` names the file of a copy whose
+split is called otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from rlvr.errors import ProblemsError
+from rlvr.problems.rows import READERS, Row, read_rows, rows_of
+
+log = logging.getLogger(__name__)
+
+
+def load_rows(
+    source: str,
+    subset: str | None,
+    split: str,
+    revision: str | None,
+    *,
+    data_dir: Path | None,
+    aliases: Sequence[str],
+    limit: int | None,
+) -> list[Row]:
+    """Rows of a hub data set, from `data_dir` if it holds a copy.
+
+    Raises ProblemsError that says how to lay out the folder where neither has it.
+    """
+    if data_dir is not None:
+        if not data_dir.is_dir():
+            raise ProblemsError(f"data_dir `{data_dir}`: no such folder")
+        copy = find_copy(data_dir, source, subset, split, aliases)
+        if copy is not None:
+            if revision:
+                log.warning("%s: revision %s is not checked in the local copy %s", source, revision, copy)
+            return read_rows(copy, str(copy), limit)
+    return _download(source, subset, split, revision, data_dir, limit)
+
+
+def find_copy(
+    data_dir: Path, source: str, subset: str | None, split: str, aliases: Sequence[str]
+) -> Path | None:
+    """The file of `data_dir` that holds this split, or None."""
+    named = [alias.partition(":") for alias in aliases]
+    tries = [([source], split), (source.split("/"), split), (source.split("/")[-1:], split)]
+    tries += [(folder.split("/"), own or split) for folder, _, own in named]
+    for folder, stem in tries:
+        for parts in ([*folder, subset], folder) if subset else (folder,):
+            for place in _descend(data_dir, parts):
+                files = [f for f in _sorted(place) if f.suffix.lower() in READERS and f.is_file()]
+                for file in files:
+                    if _squash(file.stem) == _squash(stem):
+                        return file
+    return None
+
+
+def _descend(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    if not parts:
+        yield folder
+        return
+    for child in _sorted(folder):
+        if child.is_dir() and _squash(child.name) == _squash(parts[0]):
+            yield from _descend(child, parts[1:])
+
+
+def _download(
+    source: str,
+    subset: str | None,
+    split: str,
+    revision: str | None,
+    data_dir: Path | None,
+    limit: int | None,
+) -> list[Row]:
+    import datasets
+
+    shown = ", ".join(part for part in (source, subset, split) if part)
+    try:
+        found = datasets.load_dataset(source, subset, split=split, revision=revision)
+    except (OSError, ValueError, RuntimeError, ImportError, LookupError) as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        folder = data_dir if data_dir is not None else "DATA_DIR"
+        last = source.split("/")[-1]
+        where = f"{folder}/{last}/{split}.jsonl"
+        then = (
+            ""
+            if data_dir is not None
+            else ", and set `data_dir:` in the recipe or RLVR_DATA_DIR to that folder"
+        )
+        raise ProblemsError(
+            f"data set `{shown}`: not a file, not a generator, and the hub did not give it: {reason}\n"
+            f"  without a network, put a copy at {where} (or .json, .parquet){then}"
+        ) from error
+    rows = list(islice(rows_of(found, shown), limit))
+    if not rows:
+        raise ProblemsError(f"data set `{shown}`: holds no rows")
+    return rows
+
+
+def _sorted(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def _squash(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).casefold()

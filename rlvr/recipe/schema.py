@@ -1,0 +1,338 @@
+"""What a recipe may say.  The line under each key is its documentation (`rlvr recipe explain KEY`).
+
+Frozen pydantic: an unknown key is an error, every key but `model` and `problems` has a default.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from rlvr.recipe.presets import PRESETS
+from rlvr.recipe.units import parse_bytes, parse_seconds
+
+Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0)]
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Make(BaseModel):
+    """A Qwen3-architecture model made on the spot with random weights."""
+
+    model_config = FROZEN
+    hidden_size: int = Field(default=64, ge=8)
+    """Width of the residual stream."""
+    layers: int = Field(default=4, ge=1)
+    """Decoder layers."""
+    heads: int = Field(default=2, ge=1)
+    """Query heads."""
+    kv_heads: int = Field(default=1, ge=1)
+    """Key/value heads; divides `heads`."""
+    head_dim: int = Field(default=32, ge=4)
+    """Width of a head; even."""
+    mlp_size: int = Field(default=192, ge=8)
+    """Inner width of the MLP."""
+    context: int = Field(default=512, ge=8)
+    """Longest sequence, in tokens."""
+    tokenizer: str = "bytes"
+    """Vocabulary: `bytes` (any text) or the name of a problem generator with its own, such as `story`."""
+
+
+class Lora(BaseModel):
+    """Train a low-rank adapter and leave the weights alone (needs the `lora` extra)."""
+
+    model_config = FROZEN
+    rank: int = Field(default=16, ge=1)
+    """Rank of the adapter."""
+    alpha: float = Field(default=32.0, gt=0)
+    """Scale: the adapter's output is multiplied by alpha / rank."""
+    targets: str | list[str] = "all-linear"
+    """Names of the modules adapted, or `all-linear`."""
+
+
+class Model(BaseModel):
+    """The policy.  `model: NAME` is short for `model: {name: NAME}`."""
+
+    model_config = FROZEN
+    name: str | None = None
+    """Folder or hub name of a transformers causal language model."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    make: Make | None = None
+    """Instead of `name`: make a small random model on the spot."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights and of the forward pass; log-probabilities are always float32."""
+    device: str = "auto"
+    """`auto` (the GPU if there is one), `cpu`, `cuda`, `cuda:1`."""
+    lora: Lora | None = None
+    """Adapter to train instead of the weights."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third slower."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Model:
+        if (self.name is None) == (self.make is None):
+            raise ValueError("give exactly one of `name` (a model that exists) and `make` (a new random one)")
+        return self
+
+
+class Problems(BaseModel):
+    """Source of problems, and how a row becomes a prompt.  `problems: NAME` is short for `{source: NAME}`."""
+
+    model_config = FROZEN
+    source: str
+    """Hub data set (`openai/gsm8k`), file by the recipe (.jsonl, .json, .parquet), or generator (`story`)."""
+    subset: str | None = None
+    """Configuration of the hub data set (`main`)."""
+    split: str = "train"
+    """Split of the data set or generator."""
+    revision: str | None = None
+    """Branch, tag or commit of the hub data set."""
+    question: str = "{question}"
+    """Template over the row's fields that gives the question; a row field `messages` is used as it is."""
+    answer: str = "{answer}"
+    """Field or template that gives the answer; a bare `{field}` keeps lists and numbers as they are."""
+    answer_after: str | None = None
+    """Keep only what follows the last such marker in the answer (`####` for GSM8K)."""
+    prompt: str = "plain"
+    """Name of a prompt (`plain`, `boxed`, `answer_tag`) or a text with `{question}` in it."""
+    system: str | None = None
+    """System message."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use the first so many rows only."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Settings of a generator."""
+
+
+class WarmStart(BaseModel):
+    """Supervised steps on worked solutions before the reinforcement learning (an R1-style cold start)."""
+
+    model_config = FROZEN
+    problems: Problems | None = None
+    """Rows with solutions; by default the recipe's own problems, where their generator writes solutions."""
+    solution: str = "{solution}"
+    """Template over the row's fields that gives the solution to imitate."""
+    steps: int = Field(default=500, ge=1)
+    """Optimizer steps."""
+    batch_size: int = Field(default=32, ge=1)
+    """Worked solutions a step."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """Peak learning rate."""
+    warmup_steps: int = Field(default=20, ge=0)
+    """Steps of linear rise; the rate falls linearly to 0 over the second half."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.98)
+    """Adam's two decay rates."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` orthogonalises the updates of hidden matrices (torch.optim.Muon), AdamW does the rest."""
+
+
+class Verifier(BaseModel):
+    """Who checks.  Other keys are the verifier's own options.  `verifier: NAME` is `{name: NAME}`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True, allow_inf_nan=False)
+    name: str
+    """A registered name, `package.module:function`, or `./file.py:function` relative to the recipe."""
+    timeout: Seconds = 5.0
+    """Wall time a check may take before its worker is killed."""
+    memory: Bytes = 2 * 2**30
+    """Address space a worker may use."""
+    weight: float = Field(default=1.0, gt=0)
+    """Share in the reward where several verifiers are listed."""
+
+
+class SamplingKeys(BaseModel):
+    """Rollouts, from the full distribution (no top-p or top-k): what is sampled is what is trained."""
+
+    model_config = FROZEN
+    engine: Literal["auto", "hf"] = "auto"
+    """`hf` samples with the transformers model itself; `auto` picks the best engine and says which."""
+    group_size: int = Field(default=8, ge=2)
+    """Completions a problem; advantages compare them."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Divides the logits, in sampling and in training alike."""
+    max_tokens: int = Field(default=512, ge=1)
+    """Tokens of a completion at most."""
+    batch_size: int = Field(default=512, ge=1)
+    """Sequences decoded at once by the hf engine."""
+    max_lag: Literal[0] = 0
+    """Weight versions the sampler may run ahead of the trainer; 0 is the synchronous loop."""
+
+
+class Algorithm(BaseModel):
+    """The loss as independent choices; `preset` fills in what is not said (`rlvr recipe show` expands it)."""
+
+    model_config = FROZEN
+    preset: str = "default"
+    """Named row of choices: see `rlvr recipe explain algorithm.preset`."""
+    baseline: Literal["group_mean", "leave_one_out"]
+    """What a reward is compared with: the mean of its group, or of its siblings alone."""
+    scale: Literal["none", "group_std", "batch_std", "token_whiten"]
+    """What the difference is divided by; `token_whiten` also subtracts the token-weighted batch mean."""
+    advantage_epsilon: float = Field(gt=0)
+    """Added to that divisor."""
+    ratio_level: Literal["token", "sequence", "none"]
+    """Importance ratio a token, its geometric mean over the sequence (GSPO), or none (REINFORCE)."""
+    ratio_base: Literal["old", "rollout"]
+    """Denominator of the ratio: the trainer's own log-probabilities before the update, or the engine's."""
+    gate: Literal["none", "clip", "cispo"]
+    """How far a token's push is trusted: not limited, PPO's clip, or a cap that never zeroes (CISPO)."""
+    clip_low: float = Field(ge=0)
+    """`clip`: no push down below ratio 1 - clip_low."""
+    clip_high: float = Field(ge=0)
+    """`clip`: no push up above ratio 1 + clip_high."""
+    dual_clip: float | None = Field(gt=1)
+    """`clip`: no push down above this ratio; null is off."""
+    ratio_cap: float = Field(gt=0)
+    """`cispo`: the absolute cap of the ratio."""
+    correction: Literal["none", "token_truncate", "token_mask"]
+    """Weight old/rollout for engine mismatch: cut at `correction_high`, or tokens off the band dropped."""
+    correction_low: float = Field(ge=0)
+    """`token_mask`: lower end of the band."""
+    correction_high: float = Field(gt=0)
+    """Cap of the weight, or upper end of the band."""
+    aggregation: Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum"]
+    """How token losses become one number, over the whole optimizer step."""
+    length_constant: float | None = Field(gt=0)
+    """`seq_mean_token_sum`: divide by this length (Dr. GRPO); null divides by 1."""
+    kl: Literal["off", "k2", "k3", "k3_weighted"]
+    """Penalty towards the starting model; k3 is the legacy GRPO form (its gradient is the forward KL)."""
+    kl_coef: float = Field(ge=0)
+    """Weight of that penalty."""
+    zero_variance: Literal["keep", "drop"]
+    """What to do with groups whose rewards are all equal: they teach nothing but count in the averages."""
+    oversample: float = Field(ge=1)
+    """With `drop`: sample up to so many times `problems_per_step` to fill the batch (DAPO)."""
+    overlong: Literal["keep", "mask", "soft"]
+    """Truncated completions: scored as they are, out of the loss, or DAPO's soft penalty near the limit."""
+    overlong_buffer: int = Field(ge=1)
+    """`soft`: tokens before `max_tokens` over which the penalty rises from 0 to 1."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        row = PRESETS.get(str(given.get("preset", "default")))
+        if row is None:
+            from rlvr.errors import near_miss
+
+            name = given["preset"]
+            raise ValueError(f"`{name}` is no preset{near_miss(str(name), PRESETS)}")
+        return {**PRESETS["default"], **row, **given}
+
+
+class Optim(BaseModel):
+    """The optimizer and the size of its step."""
+
+    model_config = FROZEN
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """Peak learning rate of AdamW."""
+    problems_per_step: int = Field(default=32, ge=1)
+    """Groups that a step trains on; sequences = problems_per_step x group_size."""
+    minibatches: int = Field(default=1, ge=1)
+    """Optimizer updates a step; each takes an equal share of the groups."""
+    micro_batch_tokens: int = Field(default=16384, ge=1)
+    """Padded tokens in one forward and backward pass; bounds memory, changes no gradient."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps of linear rise of the learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the rise: constant, or down to 0 at the last step."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
+    """Adam's two decay rates."""
+    epsilon: float = Field(default=1e-8, gt=0)
+    """Adam's epsilon."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this norm."""
+
+
+class Eval(BaseModel):
+    """Held-out measurement during the run."""
+
+    model_config = FROZEN
+    benchmarks: list[str] = Field(default_factory=list)
+    """Names from the benchmark table (`rlvr eval --list`) or .jsonl files."""
+    every: int = Field(default=0, ge=0)
+    """Steps between evaluations; 0 evaluates before the first and after the last step only."""
+    samples: int = Field(default=1, ge=1)
+    """Completions a problem (k of avg@k)."""
+    temperature: float = Field(default=1.0, ge=0)
+    """0 is greedy."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus mass kept."""
+    top_k: int = Field(default=0, ge=0)
+    """Most likely tokens kept; 0 keeps all."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of a completion at most; by default `sampling.max_tokens`."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use the first so many problems of each benchmark only."""
+
+
+class Run(BaseModel):
+    """The run and its folder."""
+
+    model_config = FROZEN
+    name: str | None = None
+    """Name of the run folder; by default the recipe's name and the time."""
+    dir: str = "runs"
+    """Folder that holds run folders."""
+    steps: int = Field(default=100, ge=0)
+    """Steps of reinforcement learning."""
+    save_every: int = Field(default=50, ge=0)
+    """Steps between checkpoints; 0 saves the last only."""
+    keep: int = Field(default=3, ge=1)
+    """Newest checkpoints kept; the last step's is always among them."""
+    seed: int = Field(default=0, ge=0)
+    """Seeds everything: model making, order of problems, every completion."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of torch; by default all cores."""
+    verify_workers: int | None = Field(default=None, ge=1)
+    """Processes that run verifiers; by default the number of cores, at most 8."""
+
+
+class Recipe(BaseModel):
+    """A whole training run."""
+
+    model_config = FROZEN
+    model: Model
+    """The policy."""
+    problems: Problems
+    """What it practises on."""
+    data_dir: str | None = None
+    """Folder of local copies of hub data sets, laid out as NAME/SPLIT.jsonl; RLVR_DATA_DIR is the same."""
+    warm_start: WarmStart | None = None
+    """Supervised steps first."""
+    verifier: list[Verifier] = Field(default_factory=lambda: [Verifier(name="math")], min_length=1)
+    """One verifier or a list; the first decides what counts as right."""
+    sampling: SamplingKeys = Field(default_factory=lambda: SamplingKeys())
+    """Rollouts."""
+    algorithm: Algorithm = Field(default_factory=lambda: Algorithm.model_validate({}))
+    """The loss."""
+    optim: Optim = Field(default_factory=lambda: Optim())
+    """The optimizer."""
+    eval: Eval = Field(default_factory=lambda: Eval())
+    """Held-out measurement."""
+    run: Run = Field(default_factory=lambda: Run())
+    """The run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_short_forms(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        full = dict(given)
+        for key, name in (("model", "name"), ("problems", "source")):
+            if isinstance(full.get(key), str):
+                full[key] = {name: full[key]}
+        verifiers = full.get("verifier")
+        if isinstance(verifiers, str | dict):
+            verifiers = [verifiers]
+        if isinstance(verifiers, list):
+            full["verifier"] = [{"name": v} if isinstance(v, str) else v for v in verifiers]
+        return full

@@ -1,0 +1,73 @@
+"""A static key/value cache with one slot a sequence; each slot has its own length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class SlotCache:
+    """What a transformers model sees as its `past_key_values` while the hf engine decodes.
+
+    Keys and values are [layers][slots, kv heads, length, head width], made when the first prompts arrive.
+    """
+
+    def __init__(self, slots: int, length: int) -> None:
+        self.slots = slots
+        self.length = length
+        self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._rows = torch.empty(0, dtype=torch.int64)
+        self._position = torch.empty(0, dtype=torch.int64)
+        self._used = 0
+        self.mask = torch.empty(0)
+
+    def adopt(self, prefilled: Any, lengths: list[int], siblings: list[int], start: int) -> None:
+        """Copy left-padded prompt keys and values [P, H, T, D] to the slots of each prompt's siblings."""
+        for index, layer in enumerate(prefilled.layers):
+            if index == len(self._layers):
+                self._layers.append((self._room(layer.keys), self._room(layer.values)))
+            for room, new in zip(self._layers[index], (layer.keys, layer.values), strict=True):
+                row = start
+                for p, (length, count) in enumerate(zip(lengths, siblings, strict=True)):
+                    room[row : row + count, :, :length] = new[p, :, new.shape[2] - length :]
+                    row += count
+
+    def _room(self, like: torch.Tensor) -> torch.Tensor:
+        return like.new_zeros((self.slots, like.shape[1], self.length, like.shape[3]))
+
+    def begin_step(self, position: torch.Tensor, used: int) -> None:
+        """The next forward pass writes one token a slot at `position` [n]; no slot is longer than `used`."""
+        n = len(position)
+        self._rows = torch.arange(n, device=position.device)
+        self._position = position
+        self._used = used
+        allowed = torch.arange(used, device=position.device)[None] <= position[:, None]
+        floor = torch.finfo(self._layers[0][0].dtype).min
+        self.mask = torch.zeros(n, 1, 1, used, dtype=self._layers[0][0].dtype, device=position.device)
+        self.mask.masked_fill_(~allowed[:, None, None], floor)
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Called by each attention layer with [n, H, 1, D]; returns all keys and values so far [n, H, used, D]."""
+        n = len(self._rows)
+        all_keys, all_values = self._layers[layer_idx]
+        all_keys[self._rows, :, self._position] = keys[:, :, 0]
+        all_values[self._rows, :, self._position] = values[:, :, 0]
+        return all_keys[:n, :, : self._used], all_values[:n, :, : self._used]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens already cached in the longest slot."""
+        return self._used - 1
+
+    def move(self, sources: np.ndarray, targets: np.ndarray) -> None:
+        """Copy slots over finished ones."""
+        if not len(sources):
+            return
+        device = self._layers[0][0].device
+        source, target = torch.from_numpy(sources).to(device), torch.from_numpy(targets).to(device)
+        for keys, values in self._layers:
+            keys[target] = keys[source]
+            values[target] = values[source]

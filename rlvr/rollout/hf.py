@@ -1,0 +1,236 @@
+"""The `hf` engine: sampling with the transformers model itself.
+
+Slots in one static KV cache hold the sequences being decoded.  A prompt runs once for its whole group; a finished
+sequence frees its slot at once, and when enough are free the next prompts move in:
+
+    requests -> prefill (P prompts) -> copy KV to P*G slots -> decode all slots -> sample -> finished? -> groups out
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlvr.errors import EngineError
+from rlvr.rollout.attention import grouped_decode_attention
+from rlvr.rollout.cache import SlotCache
+from rlvr.rollout.sample import draw, uniforms
+from rlvr.types import Completion, Finish, Group, Request, Sampling
+
+Decode = Callable[[Sequence[Sequence[int]]], list[str]]
+
+PREFILL_TOKENS = 16_384
+"""Padded prompt tokens in one forward pass."""
+
+
+class HfEngine:
+    """Continuous batching over a transformers model that the trainer may share.
+
+    `decode` turns token ids into texts; `slots` is the number of sequences decoded at once.
+    """
+
+    name = "hf"
+
+    def __init__(self, model: Any, decode: Decode, *, pad_id: int, slots: int, version: int = 0) -> None:
+        self._decode = decode
+        self._pad_id = pad_id
+        self._slots = slots
+        self.load_weights(model, version)
+
+    def load_weights(self, model: Any, version: int) -> None:
+        """Sample from `model` from now on; nothing is copied, the weights are the trainer's own."""
+        window = getattr(model.config.get_text_config(), "sliding_window", None)
+        layer_types = getattr(model.config.get_text_config(), "layer_types", None) or []
+        if window and any(kind != "full_attention" for kind in layer_types):
+            raise EngineError(
+                "sampling.engine = hf: this model uses sliding-window or linear attention, which the hf engine cannot "
+                "cache; use a vLLM engine."
+            )
+        self._model = model
+        self._version = version
+
+    def close(self) -> None:
+        """Nothing is held between calls."""
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Group]]:
+        """Yield (index, group) as groups finish; see `rollout/engine.py`."""
+        if not requests:
+            return
+        was_training = self._model.training
+        self._model.eval()
+        decoder = _Decoder(self._model, requests, sampling, self._slots, self._pad_id)
+        try:
+            with torch.inference_mode(), grouped_decode_attention(self._model):
+                for index in decoder.run():
+                    yield index, self._group(requests[index], decoder.take(index))
+        finally:
+            self._model.train(was_training)
+
+    def _group(self, request: Request, rows: list[tuple[list[int], list[float], Finish]]) -> Group:
+        texts = self._decode([tokens for tokens, _, _ in rows])
+        return Group(
+            problem=request.problem,
+            prompt_ids=request.prompt_ids,
+            completions=tuple(
+                Completion(
+                    token_ids=tuple(tokens),
+                    logprobs=tuple(logprobs),
+                    text=text,
+                    finish=finish,
+                    version=(self._version, self._version),
+                )
+                for (tokens, logprobs, finish), text in zip(rows, texts, strict=True)
+            ),
+        )
+
+
+class _Decoder:
+    """One call of `generate`: which sequence sits in which slot, and what it has said so far."""
+
+    def __init__(
+        self, model: Any, requests: Sequence[Request], sampling: Sampling, slots: int, pad_id: int
+    ) -> None:
+        self.model = model
+        self.requests = requests
+        self.sampling = sampling
+        self.pad_id = pad_id
+        self.device = next(model.parameters()).device
+        largest = max(len(r.seeds) for r in requests)
+        total = sum(len(r.seeds) for r in requests)
+        slots = min(max(slots, largest), total)
+        length = max(len(r.prompt_ids) for r in requests) + sampling.max_tokens
+        self.cache = SlotCache(slots, length)
+        self.waiting = deque(range(len(requests)))
+        self.unfinished = [len(r.seeds) for r in requests]
+        self.done: dict[int, list[tuple[list[int], list[float], Finish] | None]] = {}
+        self.active = 0
+        # Per slot; only the first `active` entries mean anything.
+        self.owner = np.zeros((slots, 2), np.int64)  # request, sibling
+        self.seed = np.zeros(slots, np.uint64)
+        self.made = np.zeros(slots, np.int64)  # tokens sampled
+        self.position = np.zeros(slots, np.int64)  # tokens in the cache
+        self.tokens = np.zeros((slots, sampling.max_tokens), np.int64)
+        self.logprobs = np.zeros((slots, sampling.max_tokens), np.float32)
+        self.stop_ids = np.array(sampling.stop_ids, np.int64)
+
+    def run(self) -> Iterator[int]:
+        """Yield the index of each request whose last completion has just finished."""
+        while self.waiting or self.active:
+            yield from self._refill()
+            if self.active:
+                yield from self._step()
+
+    def take(self, index: int) -> list[tuple[list[int], list[float], Finish]]:
+        """The finished completions of a request, in seed order."""
+        return [row for row in self.done.pop(index) if row is not None]
+
+    def _refill(self) -> Iterator[int]:
+        """Move waiting prompts in once a quarter of the slots is free (each prefill costs a forward pass)."""
+        free = self.cache.slots - self.active
+        if not self.waiting or (self.active and free < self.cache.slots // 4):
+            return
+        batch: list[int] = []
+        longest = 0
+        while self.waiting:
+            request = self.requests[self.waiting[0]]
+            longest = max(longest, len(request.prompt_ids))
+            if len(request.seeds) > free or (batch and longest * (len(batch) + 1) > PREFILL_TOKENS):
+                break
+            free -= len(request.seeds)
+            batch.append(self.waiting.popleft())
+        if batch:
+            yield from self._prefill(batch)
+
+    def _prefill(self, batch: list[int]) -> Iterator[int]:
+        """Run the prompts, copy their keys and values to the slots of their siblings and draw the first tokens."""
+        prompts = [self.requests[i].prompt_ids for i in batch]
+        siblings = [len(self.requests[i].seeds) for i in batch]
+        ids, mask = _left_pad(prompts, self.pad_id, self.device)
+        # Shares the slots' interface: the model writes here what `adopt` copies out.
+        output = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        start = self.active
+        self.cache.adopt(output.past_key_values, [len(p) for p in prompts], siblings, start)
+        row = start
+        for index, prompt, count in zip(batch, prompts, siblings, strict=True):
+            rows = slice(row, row + count)
+            self.owner[rows, 0], self.owner[rows, 1] = index, np.arange(count)
+            self.seed[rows] = np.array([s % 2**64 for s in self.requests[index].seeds], np.uint64)
+            self.made[rows], self.position[rows] = 0, len(prompt)
+            self.done[index] = [None] * count
+            row += count
+        self.active = row
+        logits = output.logits[:, -1].repeat_interleave(torch.tensor(siblings, device=self.device), dim=0)
+        yield from self._draw(logits, start)
+
+    def _step(self) -> Iterator[int]:
+        """One forward pass: each active sequence reads its newest token and draws the next."""
+        n = self.active
+        newest = self.tokens[np.arange(n), self.made[:n] - 1]
+        position = torch.from_numpy(self.position[:n]).to(self.device)
+        self.cache.begin_step(position, int(self.position[:n].max()) + 1)
+        output = self.model(
+            input_ids=torch.from_numpy(newest).to(self.device)[:, None],
+            attention_mask=self.cache.mask,
+            position_ids=position[:, None],
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.position[:n] += 1
+        yield from self._draw(output.logits[:, -1], 0)
+
+    def _draw(self, logits: torch.Tensor, start: int) -> Iterator[int]:
+        """Draw one token for the slots from `start` to `active` and retire those that are finished."""
+        rows = np.arange(start, self.active)
+        uniform = torch.from_numpy(uniforms(self.seed[rows], self.made[rows])).to(logits.device)
+        tokens, logprobs = draw(logits, uniform, self.sampling)
+        drawn = tokens.cpu().numpy()
+        self.tokens[rows, self.made[rows]] = drawn
+        self.logprobs[rows, self.made[rows]] = logprobs.cpu().numpy()
+        self.made[rows] += 1
+        stopped = np.isin(drawn, self.stop_ids)
+        finished = stopped | (self.made[rows] >= self.sampling.max_tokens)
+        if finished.any():
+            yield from self._retire(rows[finished], stopped[finished])
+
+    def _retire(self, rows: np.ndarray, stopped: np.ndarray) -> Iterator[int]:
+        """Take finished sequences out and close the gaps with the last slots."""
+        complete = []
+        for row, stop in zip(rows.tolist(), stopped.tolist(), strict=True):
+            index, sibling = self.owner[row].tolist()
+            made = int(self.made[row])
+            said = (self.tokens[row, :made].tolist(), self.logprobs[row, :made].tolist())
+            self.done[index][sibling] = (*said, "stop" if stop else "length")
+            self.unfinished[index] -= 1
+            if self.unfinished[index] == 0:
+                complete.append(index)
+        left = self.active - len(rows)
+        holes = rows[rows < left]
+        movers = np.setdiff1d(np.arange(left, self.active), rows)
+        for column in (self.owner, self.seed, self.made, self.position, self.tokens, self.logprobs):
+            column[holes] = column[movers]
+        self.cache.move(movers, holes)
+        self.active = left
+        yield from complete
+
+
+def _left_pad(
+    prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask, int64 [P, T]: the last column holds the last token of every prompt."""
+    longest = max(len(p) for p in prompts)
+    ids = np.full((len(prompts), longest), pad_id, np.int64)
+    mask = np.zeros((len(prompts), longest), np.int64)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = prompt
+        mask[row, longest - len(prompt) :] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)

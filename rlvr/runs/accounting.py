@@ -1,0 +1,56 @@
+"""What can be counted from the scored groups alone: the accounting of a step, and its rewards and lengths.
+
+    issued = scored (right + wrong) + no_answer + timeout + error
+
+`truncated` is counted apart: a completion cut at the limit has one of these verdicts as well.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean, pstdev
+
+from rlvr.types import ScoredGroup
+
+
+def tally(groups: Sequence[ScoredGroup]) -> dict[str, float]:
+    """Metrics of all completions of a step, trained on or not; shares are of the completions issued."""
+    completions = [c for g in groups for c in g.group.completions]
+    if not completions:
+        return {"verify/issued": 0.0}
+    status: Counter[str] = Counter(v.status for g in groups for v in g.verdicts)
+    lengths = [len(c.token_ids) for c in completions]
+    cut = sum(c.finish == "length" for c in completions)
+    issued = len(completions)
+    return {
+        **_rewards(groups),
+        "verify/issued": float(issued),
+        "verify/scored": float(status["right"] + status["wrong"]),
+        "verify/no_answer": float(status["no_answer"]),
+        "verify/timeout": float(status["timeout"]),
+        "verify/error": float(status["error"]),
+        "verify/truncated": float(cut),
+        "verify/right_share": status["right"] / issued,
+        "verify/no_answer_share": status["no_answer"] / issued,
+        "verify/timeout_share": status["timeout"] / issued,
+        "verify/error_share": status["error"] / issued,
+        "rollout/length_mean_tokens": fmean(lengths),
+        "rollout/length_max_tokens": float(max(lengths)),
+        "rollout/truncated_share": cut / issued,
+        "rollout/tokens": float(sum(lengths)),
+    }
+
+
+def _rewards(groups: Sequence[ScoredGroup]) -> dict[str, float]:
+    """Reward statistics, and the shares of groups that cannot teach."""
+    siblings = [[r for r in g.rewards if r is not None] for g in groups]
+    rewards = [r for group in siblings for r in group]
+    verdicts = [{v.status == "right" for v in g.verdicts if v.status != "error"} for g in groups]
+    return {
+        "reward/mean": fmean(rewards) if rewards else float("nan"),
+        "reward/std": pstdev(rewards) if rewards else float("nan"),
+        "batch/zero_variance_share": sum(len(set(group)) <= 1 for group in siblings) / len(groups),
+        "batch/all_right_share": sum(v == {True} for v in verdicts) / len(groups),
+        "batch/all_wrong_share": sum(v == {False} for v in verdicts) / len(groups),
+    }

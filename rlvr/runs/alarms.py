@@ -1,0 +1,176 @@
+"""When a number needs a person: each rule reads one row and answers in plain words, or with None.
+
+A rule is `(row, name) -> sentence | None`: `name` is the metric in the row that carries the rule, a value is
+None where it was not a finite number.  Its docstring says when it fires; the sentence says what to try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+Values: TypeAlias = Mapping[str, float | None]
+Alarm: TypeAlias = Callable[[Values, str], str | None]
+
+
+def percent(share: float) -> str:
+    """A share for people: `97 %`, `1.3 %`."""
+    return f"{100 * share:.0f} %" if share == 0 or share >= 0.0995 else f"{100 * share:.2g} %"
+
+
+def not_finite(row: Values, name: str) -> str | None:
+    """The value is not a finite number."""
+    if row[name] is None:
+        return (
+            f"{name} is not a finite number: lower optim.learning_rate, or look at the rewards of this step"
+        )
+    return None
+
+
+def no_reward(row: Values, name: str) -> str | None:
+    """The mean reward is not finite, or it is 0 for a reason that shows in the same row."""
+    reward = row[name]
+    if reward is None:
+        return "no completion has a reward: every check ended in `error`, see verify/error_share"
+    if reward > 0:
+        return None
+    if _value(row, "rollout/truncated_share") > 0.5:
+        cut = percent(_value(row, "rollout/truncated_share"))
+        return f"reward is 0 because {cut} of completions are cut at the limit: raise sampling.max_tokens"
+    if _value(row, "verify/no_answer_share") > 0.5:
+        lost = percent(_value(row, "verify/no_answer_share"))
+        return (
+            f"reward is 0 because the verifier finds no answer in {lost} of completions: "
+            "let problems.prompt ask for the format that the verifier reads, or warm-start on it"
+        )
+    if _value(row, "verify/right_share", 1.0) == 0:
+        return "reward is 0 because no completion is right: use easier problems, or warm-start the model"
+    return None
+
+
+def truncated(row: Values, name: str) -> str | None:
+    """More than a fifth of the completions are cut at the limit, and the reward is not 0."""
+    share = _value(row, name)
+    if share <= 0.2 or _value(row, "reward/mean", 1.0) <= 0:
+        return None
+    return f"{percent(share)} of completions are cut at the limit: raise sampling.max_tokens"
+
+
+def eval_truncated(row: Values, name: str) -> str | None:
+    """More than a fifth of a benchmark's completions are cut at the limit."""
+    share = _value(row, name)
+    if share <= 0.2:
+        return None
+    return f"{_benchmark(name)}: {percent(share)} of completions are cut at the limit: raise eval.max_tokens"
+
+
+def errors(row: Values, name: str) -> str | None:
+    """More than 1 % of the checks failed on our side."""
+    share = _value(row, name)
+    if share <= 0.01:
+        return None
+    where = f"{_benchmark(name)}: " if name.startswith("eval/") else ""
+    return (
+        f"{where}the verifier itself failed on {percent(share)} of completions, which count for nothing: "
+        "read `why` with `rlvr runs show RUN --completions 5`"
+    )
+
+
+def timeouts(row: Values, name: str) -> str | None:
+    """More than 5 % of the checks ran out of time."""
+    share = _value(row, name)
+    if share <= 0.05:
+        return None
+    return f"{percent(share)} of checks ran out of time and scored 0: raise verifier.timeout"
+
+
+def zero_variance(row: Values, name: str) -> str | None:
+    """More than 80 % of the groups have equal rewards and teach nothing."""
+    share = _value(row, name)
+    if share <= 0.8:
+        return None
+    right, wrong = _value(row, "batch/all_right_share"), _value(row, "batch/all_wrong_share")
+    if right > wrong:
+        advice = f"{percent(right)} are all right: use harder problems"
+    elif wrong > right:
+        advice = f"{percent(wrong)} are all wrong: use easier problems or a larger sampling.group_size"
+    else:
+        advice = "raise sampling.group_size"
+    return f"{percent(share)} of groups have equal rewards and teach nothing; {advice}"
+
+
+def mismatch(row: Values, name: str) -> str | None:
+    """The engine and the trainer disagree by more than 0.01 nats a token."""
+    value = _value(row, name)
+    if value <= 0.01:
+        return None
+    return (
+        f"engine and trainer disagree on the sampled tokens ({value:.2g} nats a token): "
+        "are the newest weights loaded, in the same dtype and with the same temperature?"
+    )
+
+
+def few_effective(row: Values, name: str) -> str | None:
+    """Importance weights leave less than half of the tokens effective."""
+    share = _value(row, name, 1.0)
+    if share >= 0.5:
+        return None
+    return f"only {percent(share)} of the tokens are effective: lower optim.minibatches or sampling.max_lag"
+
+
+def clipped(row: Values, name: str) -> str | None:
+    """More than 30 % of the tokens are outside the clip range."""
+    share = _value(row, name)
+    if share <= 0.3:
+        return None
+    return f"{name}: {percent(share)} of tokens are clipped: lower optim.learning_rate or optim.minibatches"
+
+
+def collapsed(row: Values, name: str) -> str | None:
+    """Entropy below 0.01 nats while less than 90 % is right: nothing is tried any more."""
+    right = _value(row, "verify/right_share", 1.0)
+    if _value(row, name, 1.0) >= 0.01 or right >= 0.9:
+        return None
+    return (
+        f"entropy is {_value(row, name):.2g} nats and only {percent(right)} is right: the policy tries "
+        "nothing new; lower optim.learning_rate or raise algorithm.clip_high"
+    )
+
+
+def skipped(row: Values, name: str) -> str | None:
+    """An update was left out since its gradients were not finite."""
+    count = _value(row, name)
+    if count == 0:
+        return None
+    return f"{count:.0f} update(s) skipped since gradients were not finite: lower optim.learning_rate"
+
+
+def prompts_too_long(row: Values, name: str) -> str | None:
+    """A problem was skipped since its prompt does not fit the context."""
+    count = _value(row, name)
+    if count == 0:
+        return None
+    return (
+        f"{count:.0f} problem(s) skipped since the prompt does not fit the context: "
+        "use shorter prompts or a smaller sampling.max_tokens"
+    )
+
+
+def open_accounting(row: Values, name: str) -> str | None:
+    """Scored + no answer + timeout + error is not what was issued."""
+    parts = ("verify/scored", "verify/no_answer", "verify/timeout", "verify/error")
+    if any(row.get(part) is None for part in parts):
+        return None
+    issued, found = _value(row, name), sum(_value(row, part) for part in parts)
+    if issued == found:
+        return None
+    return f"the accounting does not close: {issued:.0f} completions issued, {found:.0f} accounted for"
+
+
+def _value(row: Values, name: str, missing: float = 0.0) -> float:
+    value = row.get(name)
+    return missing if value is None else value
+
+
+def _benchmark(name: str) -> str:
+    return name.removeprefix("eval/").rpartition("/")[0]

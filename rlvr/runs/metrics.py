@@ -1,0 +1,162 @@
+"""The register of metrics: every number a run records, with its unit, meaning, good direction and alarm.
+
+Names are `room/what[_unit]`.  A name that is not here cannot be written (`metric` raises), so no two places
+spell the same number differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from rlvr.errors import RunError, near_miss
+from rlvr.runs import alarms as rules
+from rlvr.runs.alarms import Alarm, Values
+
+Better: TypeAlias = Literal["up", "down", "neither"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One number that a run records."""
+
+    name: str
+    """`room/what[_unit]`; `eval/*/what` stands for every benchmark."""
+    unit: str
+    """`share` is in [0, 1]; `count`, `tokens`, `nats`, `s`, ... as said."""
+    meaning: str
+    """One line for a person."""
+    better: Better
+    """The good direction."""
+    alarm: Alarm | None = None
+    """The rule that says when a person should look, and what to try."""
+
+
+def metric(name: str) -> Metric:
+    """The registered metric called `name`; raises RunError with the near miss where there is none."""
+    found = METRICS.get(name)
+    if found is None and name.startswith("eval/") and name.count("/") >= 2:
+        found = METRICS.get(f"eval/*/{name.rpartition('/')[2]}")
+    if found is None:
+        raise RunError(
+            f"`{name}` is no registered metric; register it in rlvr/runs/metrics.py{near_miss(name, METRICS)}"
+        )
+    return found
+
+
+def alarms(row: Values) -> list[str]:
+    """What is wrong in this row, in plain words and with what to try; unknown names are passed over."""
+    said: list[str] = []
+    for name in row:
+        rule = METRICS[name].alarm if name in METRICS else _eval_alarm(name)
+        words = rule(row, name) if rule else None
+        if words and words not in said:
+            said.append(words)
+    return said
+
+
+def _eval_alarm(name: str) -> Alarm | None:
+    known = METRICS.get(f"eval/*/{name.rpartition('/')[2]}") if name.startswith("eval/") else None
+    return known.alarm if known else None
+
+
+def _row(name: str, unit: str, better: Better, meaning: str, alarm: Alarm | None = None) -> Metric:
+    return Metric(name=name, unit=unit, meaning=meaning, better=better, alarm=alarm)
+
+
+def _register(rows: Iterable[Metric]) -> dict[str, Metric]:
+    table: dict[str, Metric] = {}
+    for row in rows:
+        assert row.name not in table, f"{row.name} is registered twice"
+        table[row.name] = row
+    return table
+
+
+METRICS = _register(
+    [
+        _row("reward/mean", "reward", "up", "mean reward of the completions that have one", rules.no_reward),
+        _row("reward/std", "reward", "neither", "its standard deviation over the step"),
+        _row("verify/right_share", "share", "up", "completions judged right, of all issued"),
+        _row("verify/no_answer_share", "share", "down", "completions without an answer to check"),
+        _row("verify/timeout_share", "share", "down", "checks that ran out of time", rules.timeouts),
+        _row("verify/error_share", "share", "down", "checks that failed on our side", rules.errors),
+        _row("verify/issued", "count", "neither", "completions sent to be checked", rules.open_accounting),
+        _row("verify/scored", "count", "up", "completions judged right or wrong"),
+        _row("verify/no_answer", "count", "down", "completions without an answer to check"),
+        _row("verify/timeout", "count", "down", "checks that ran out of time"),
+        _row("verify/error", "count", "down", "checks that failed on our side; they train nothing"),
+        _row("verify/truncated", "count", "down", "completions cut at the limit, whatever their verdict"),
+        _row("rollout/length_mean_tokens", "tokens", "neither", "mean length of a completion"),
+        _row("rollout/length_max_tokens", "tokens", "neither", "longest completion"),
+        _row("rollout/truncated_share", "share", "down", "completions cut at the limit", rules.truncated),
+        _row("rollout/tokens", "tokens", "neither", "tokens sampled"),
+        _row("rollout/tokens_per_s", "tokens/s", "up", "tokens sampled a second of sampling"),
+        _row(
+            "rollout/prompts_too_long",
+            "count",
+            "down",
+            "problems skipped since their prompt does not fit the context",
+            rules.prompts_too_long,
+        ),
+        _row("batch/groups", "count", "neither", "groups that the step trained on"),
+        _row(
+            "batch/zero_variance_share",
+            "share",
+            "down",
+            "sampled groups whose rewards are all equal",
+            rules.zero_variance,
+        ),
+        _row("batch/all_right_share", "share", "neither", "sampled groups that are right throughout"),
+        _row("batch/all_wrong_share", "share", "down", "sampled groups without a right completion"),
+        _row("batch/sequences", "count", "neither", "sequences that the step trained on"),
+        _row("batch/tokens", "tokens", "neither", "completion tokens that the step trained on"),
+        _row(
+            "policy/entropy_nats", "nats", "neither", "mean entropy of the next-token choice", rules.collapsed
+        ),
+        _row(
+            "policy/mismatch_kl_nats",
+            "nats",
+            "down",
+            "k3 estimate of KL between the trainer's old and the engine's log-probabilities",
+            rules.mismatch,
+        ),
+        _row("policy/mismatch_max_nats", "nats", "down", "greatest such difference on one token"),
+        _row(
+            "policy/ess_share", "share", "up", "effective share of the weighted tokens", rules.few_effective
+        ),
+        _row("loss/surrogate", "loss", "neither", "the objective's value", rules.not_finite),
+        _row("loss/ratio_mean", "ratio", "neither", "mean of current over old probability; 1 on policy"),
+        _row("loss/clip_low_share", "share", "down", "tokens stopped by the lower clip", rules.clipped),
+        _row("loss/clip_high_share", "share", "down", "tokens stopped by the upper clip", rules.clipped),
+        _row("loss/approx_kl_nats", "nats", "down", "k3 estimate of KL from old to current policy"),
+        _row("loss/kl_ref_nats", "nats", "down", "penalised KL towards the starting model"),
+        _row("optim/grad_norm", "norm", "neither", "gradient norm before clipping", rules.not_finite),
+        _row("optim/learning_rate", "rate", "neither", "learning rate of the step"),
+        _row("optim/skipped", "count", "down", "updates left out: gradients not finite", rules.skipped),
+        _row("time/sample_s", "s", "down", "sampling completions"),
+        _row("time/verify_s", "s", "down", "waiting for verifiers"),
+        _row("time/logprobs_s", "s", "down", "old and reference log-probabilities"),
+        _row("time/update_s", "s", "down", "forward, backward and optimizer"),
+        _row("time/sync_s", "s", "down", "handing weights to the engine"),
+        _row("time/eval_s", "s", "down", "held-out evaluation"),
+        _row("time/save_s", "s", "down", "writing a checkpoint"),
+        _row("time/step_s", "s", "down", "the whole step"),
+        _row("warm_start/loss_nats", "nats", "down", "cross-entropy of a solution's token", rules.not_finite),
+        _row("warm_start/learning_rate", "rate", "neither", "learning rate of the warm start"),
+        _row("warm_start/tokens_per_s", "tokens/s", "up", "tokens learned from a second"),
+        _row("eval/*/avg_at_k", "share", "up", "mean accuracy over problems and samples"),
+        _row("eval/*/greedy", "share", "up", "accuracy at temperature 0"),
+        _row("eval/*/pass_at_k", "share", "up", "problems with a right one among k, unbiased"),
+        _row("eval/*/maj_at_k", "share", "up", "accuracy of the majority answer of k"),
+        _row("eval/*/ci_low", "share", "up", "lower end of the 95 % interval of avg_at_k"),
+        _row("eval/*/ci_high", "share", "up", "upper end of the 95 % interval of avg_at_k"),
+        _row("eval/*/truncated_share", "share", "down", "completions cut at the limit", rules.eval_truncated),
+        _row("eval/*/no_answer_share", "share", "down", "completions without an answer to check"),
+        _row("eval/*/timeout_share", "share", "down", "checks that ran out of time"),
+        _row("eval/*/error_share", "share", "down", "checks that failed on our side", rules.errors),
+        _row("eval/*/length_mean_tokens", "tokens", "neither", "mean length of a completion"),
+        _row("eval/*/problems", "count", "neither", "problems asked"),
+        _row("eval/*/samples", "count", "neither", "completions a problem (k)"),
+    ]
+)

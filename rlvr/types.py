@@ -1,0 +1,173 @@
+"""The types that flow through the pipeline; every room speaks these and no room imports another.
+
+problems -Problem-> rollout -Group-> verify -ScoredGroup-> algo, train/batch -Batch-> train/update -StepReport-> runs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import torch
+
+Status: TypeAlias = Literal["right", "wrong", "no_answer", "timeout", "error"]
+"""What became of a check. `error` is a fault of our side and takes the completion out of its group."""
+
+Finish: TypeAlias = Literal["stop", "length"]
+"""`stop`: the policy ended by itself; `length`: cut at the token limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a chat."""
+
+    role: str
+    """`system`, `user` or `assistant`."""
+    content: str
+    """The text of the turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing to solve, and what its answer is checked against."""
+
+    id: str
+    """Unique in its source and stable between runs."""
+    messages: tuple[Message, ...]
+    """The prompt as chat turns, before the chat template."""
+    answer: Any
+    """What the verifier compares with (JSON-like); never shown to the model."""
+    verifier: str | None = None
+    """Name of the verifier to use, where the problem and not the recipe decides."""
+    source: str = ""
+    """Where it came from: `openai/gsm8k:train`, a file, `story:test`."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """Other fields of the row (JSON-like), for verifiers and reports."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worked:
+    """A problem with a written-out solution, to imitate in the warm start."""
+
+    problem: Problem
+    """The problem solved."""
+    solution: str
+    """The assistant's text, without the end-of-turn token."""
+    weight: float = 1.0
+    """Relative weight of its tokens in the loss, > 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How completions are drawn."""
+
+    max_tokens: int
+    """Tokens of a completion at most, its end token included."""
+    temperature: float = 1.0
+    """Divides the logits; 0 is greedy."""
+    top_p: float = 1.0
+    """Nucleus mass kept; 1 keeps all."""
+    top_k: int = 0
+    """Most likely tokens kept; 0 keeps all."""
+    stop_ids: tuple[int, ...] = ()
+    """Token ids that end a completion; the one that did is kept in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One prompt to be completed once for every seed."""
+
+    problem: Problem
+    """The problem asked."""
+    prompt_ids: tuple[int, ...]
+    """The prompt in tokens, chat template applied."""
+    seeds: tuple[int, ...]
+    """One 64-bit seed a completion: the same seed gives the same completion in any batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One sampled answer."""
+
+    token_ids: tuple[int, ...]
+    """The sampled tokens [T], end token included."""
+    logprobs: tuple[float, ...]
+    """[T] log-probability of each token under the distribution it was drawn from (rollout policy mu), nats."""
+    text: str
+    """The tokens decoded, special tokens left out."""
+    finish: Finish
+    """Why it ended."""
+    version: tuple[int, int] = (0, 0)
+    """Least and greatest weight version over its tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A problem and its G completions: siblings whose rewards are compared."""
+
+    problem: Problem
+    """The problem asked."""
+    prompt_ids: tuple[int, ...]
+    """The prompt in tokens."""
+    completions: tuple[Completion, ...]
+    """G completions in seed order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a verifier found."""
+
+    score: float
+    """In [0, 1]; 0 unless `status` is `right` or `wrong`."""
+    status: Status
+    """`wrong` and `could not be checked` are not the same zero."""
+    found: str | None = None
+    """The answer that was extracted, as text."""
+    why: str = ""
+    """One line for a person: which rule decided, or what went wrong."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Scores of the parts it is composed of, by name."""
+    seconds: float = 0.0
+    """Wall time of the check."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredGroup:
+    """A group with its verdicts and rewards."""
+
+    group: Group
+    """The completions."""
+    verdicts: tuple[Verdict, ...]
+    """[G] one a completion."""
+    rewards: tuple[float | None, ...]
+    """[G] after composing and shaping; None where the verdict is `error`: such a completion trains nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The sequences of one optimizer step, right-padded: B sequences, T tokens, prompt and completion together."""
+
+    ids_BT: torch.Tensor
+    """int64 [B, T] token ids."""
+    prompt_lengths_B: torch.Tensor
+    """int64 [B] tokens of the prompt."""
+    lengths_B: torch.Tensor
+    """int64 [B] tokens of prompt and completion."""
+    mask_BC: torch.Tensor
+    """bool [B, C] completion tokens that count in the loss; C is the longest completion."""
+    rollout_logprobs_BC: torch.Tensor
+    """float32 [B, C] log mu: the engine's own."""
+    advantages_BC: torch.Tensor
+    """float32 [B, C]; 0 where the mask is False."""
+    group_B: torch.Tensor
+    """int64 [B] index of the group of each sequence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """What one step measured."""
+
+    metrics: Mapping[str, float]
+    """Values by registered name (rlvr/runs/metrics.py)."""

@@ -1,0 +1,1 @@
+"""What people look at: the terminal, pictures, summaries; all from the run folder alone."""

@@ -1,0 +1,213 @@
+"""A run on one screen: what it was, before and after, accounting, time, alarms, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.manifest import Manifest
+from rlvr.runs.metrics import alarms
+from rlvr.runs.reader import (
+    Row,
+    RunStatus,
+    list_runs,
+    read_manifest,
+    read_metrics,
+    read_rollouts,
+    read_status,
+)
+from rlvr.runs.rollouts import Rollout
+from rlvr.view import lines
+
+_TRAIN: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
+    ("reward", "reward/mean", lines.decimal),
+    ("right", "verify/right_share", lines.fine_share),
+    ("length, tokens", "rollout/length_mean_tokens", lines.whole),
+    ("truncated", "rollout/truncated_share", lines.share),
+    ("entropy, nats", "policy/entropy_nats", lines.decimal),
+)
+_ACCOUNTS = ("issued", "scored", "no_answer", "timeout", "error", "truncated")
+_ENDS = 5
+
+
+def show(path: Path) -> RenderableType:
+    """The summary of the run at `path`; raises RunError where it is none."""
+    manifest, status, rows = read_manifest(path), read_status(path), read_metrics(path)
+    train = [r for r in rows if r.kind == "train"]
+    parts: list[RenderableType] = [_essentials(path, manifest, status)]
+    if train or lines.benchmarks(rows):
+        parts += [_title("before -> after"), _before_after(train, rows)]
+    if train:
+        parts += [_title("accounting"), _accounting(train), _title("time"), _time(rows)]
+    if said := _last_alarms(rows):
+        parts += [
+            _title("alarms"),
+            *(Text(f"  ! {lines.printable(words)}", style="yellow") for words in said),
+        ]
+    return Group(*parts, _title("checkpoints"), Text(f"  {_checkpoints(path)}"))
+
+
+def completions(path: Path, count: int, step: int | None = None) -> RenderableType:
+    """`count` completions of `step` (the newest by default), right and wrong ones in turn."""
+    rows = read_rollouts(path, step)
+    parts: list[RenderableType] = [
+        _title(f"completions of step {rows[0].step}" if rows else "no completions")
+    ]
+    for row in _mixed(rows)[:count]:
+        verdict = f"{row.status}, score {row.score:.2f}, reward {lines.decimal(row.reward)}"
+        style = "green" if row.status == "right" else "red"
+        parts += [
+            Text(f"\n{lines.printable(row.question)}", style="bold"),
+            Padding(Text(lines.printable(row.completion)), (0, 0, 0, 2)),
+            Text(lines.printable(f"  -> {verdict}; found {row.found}, answer {row.answer}"), style=style),
+        ]
+        if row.why:
+            parts.append(Text(lines.printable(f"     {row.why}"), style="dim"))
+    return Group(*parts)
+
+
+def runs_table(parent: Path) -> RenderableType:
+    """All runs in a folder, one a line."""
+    runs = list_runs(parent)
+    if not runs:
+        return Text(f"{parent} holds no runs yet: start one with `rlvr train RECIPE`")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for title in ("run", "state", "step", "reward", "right", "held out"):
+        table.add_column(title, overflow="fold")
+    for run in runs:
+        evals = ", ".join(f"{name} {lines.fine_share(value)}" for name, value in run.evals.items())
+        progress = f"{run.step}/{run.steps}"
+        cells = (run.path.name, run.state, progress, lines.decimal(run.reward), lines.share(run.right), evals)
+        table.add_row(*(Text(lines.printable(cell)) for cell in cells))
+    return table
+
+
+def _essentials(path: Path, manifest: Manifest, status: RunStatus) -> RenderableType:
+    state = f"{status.state}, step {status.step}/{status.steps}"
+    if status.outcome and status.outcome != status.state:
+        state += f": {status.outcome}"
+    code = manifest.packages.get("rlvr", "")
+    if manifest.git:
+        code += f" {manifest.git.commit[:12]}{' (changed)' if manifest.git.dirty else ''}"
+    facts = [
+        ("run", str(path)),
+        ("state", state),
+        ("started", f"{_when(manifest.started)} on {manifest.host}: {manifest.command}"),
+        ("resumed", "; ".join(f"{_when(r.time)} after step {r.step}" for r in manifest.resumes)),
+        ("seed", str(manifest.seed)),
+        ("machine", ", ".join([f"{manifest.cpus} cores", *manifest.gpus])),
+        ("code", code.strip()),
+        (
+            "packages",
+            ", ".join(f"{k} {v}" for k, v in manifest.packages.items() if k in ("torch", "transformers")),
+        ),
+        ("recipe", manifest.recipe_sha256[:12]),
+        ("model", manifest.model_hash[:12]),
+        ("data", manifest.data_hash[:12]),
+        *(("fallback", note) for note in manifest.fallbacks),
+    ]
+    return _pairs((label, value) for label, value in facts if value)
+
+
+def _before_after(train: Sequence[Row], rows: Sequence[Row]) -> Table:
+    """Held-out: first and last measurement.  Training: mean of the first and the last few steps."""
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    table.add_column("", overflow="fold")
+    for title in ("before", "after"):
+        table.add_column(title, justify="right")
+    for name in lines.benchmarks(rows):
+        mine = [r for r in rows if any(n.startswith(f"eval/{name}/") for n in r.metrics)]
+        for what, label in (("avg_at_k", "right"), ("greedy", "greedy")):
+            known = [r for r in mine if r.metrics.get(f"eval/{name}/{what}") is not None]
+            if known:
+                ends = (_measured(r, name, what) for r in (known[0], known[-1]))
+                table.add_row(Text(lines.printable(f"held out, {name}: {label}")), *ends)
+    few = min(_ENDS, max(1, len(train) // 2))
+    for label, metric, form in _TRAIN:
+        first, last = _mean(train[:few], metric), _mean(train[-few:], metric)
+        if first is not None or last is not None:
+            table.add_row(f"training: {label}", form(first), form(last))
+    return table
+
+
+def _measured(row: Row, benchmark: str, what: str) -> str:
+    width = lines.interval(row, benchmark) if what == "avg_at_k" else ""
+    return f"{lines.fine_share(row.metrics[f'eval/{benchmark}/{what}'])}{width}"
+
+
+def _accounting(train: Sequence[Row]) -> RenderableType:
+    """issued = scored + no answer + timeout + error; truncated counted apart."""
+    n = {what: sum(r.metrics.get(f"verify/{what}") or 0.0 for r in train) for what in _ACCOUNTS}
+    closed = n["issued"] == n["scored"] + n["no_answer"] + n["timeout"] + n["error"]
+    text = Text(
+        f"  {n['issued']:,.0f} issued = {n['scored']:,.0f} scored + {n['no_answer']:,.0f} no answer + "
+        f"{n['timeout']:,.0f} timeout + {n['error']:,.0f} error; {n['truncated']:,.0f} of them truncated"
+    )
+    if not closed:
+        text.append("\n  ! this does not add up", style="red")
+    return text
+
+
+def _time(rows: Sequence[Row]) -> RenderableType:
+    """Seconds by phase, the longest first."""
+    spent: dict[str, float] = {}
+    for row in rows:
+        for name, value in row.metrics.items():
+            if name.startswith("time/") and name != "time/step_s" and value:
+                spent[name] = spent.get(name, 0.0) + value
+    total = sum(spent.values())
+    ranked = sorted(spent.items(), key=lambda item: -item[1])
+    return _pairs(
+        (name.removeprefix("time/").removesuffix("_s"), f"{lines.clock(s)}  {s / total:.0%}")
+        for name, s in ranked
+    )
+
+
+def _last_alarms(rows: Sequence[Row]) -> list[str]:
+    """Alarms of the newest steps and evaluations, each kind once, the newest wording."""
+    newest = [r for r in rows if r.kind == "train"][-_ENDS:] + [r for r in rows if r.kind == "eval"][-1:]
+    said = {lines.alarm_kind(words): words for row in newest for words in alarms(row.metrics)}
+    return list(said.values())
+
+
+def _checkpoints(path: Path) -> str:
+    place = RunFolder(path).checkpoints
+    saved = sorted(p.name for p in place.glob("*") if p.is_dir() and not p.name.startswith("."))
+    return f"{place}: {', '.join(saved)}" if saved else f"none yet in {place}"
+
+
+def _mixed(rows: Sequence[Rollout]) -> list[Rollout]:
+    """One completion a problem at a time, right ones and others in turn, in the order of sampling."""
+    ranked = sorted(rows, key=lambda r: r.sibling)
+    right = [r for r in ranked if r.status == "right"]
+    other = [r for r in ranked if r.status != "right"]
+    paired = [r for pair in zip(right, other, strict=False) for r in pair]
+    return paired + right[len(other) :] + other[len(right) :]
+
+
+def _mean(rows: Sequence[Row], metric: str) -> float | None:
+    known = [v for r in rows if (v := r.metrics.get(metric)) is not None]
+    return fmean(known) if known else None
+
+
+def _pairs(facts: Iterable[tuple[str, str]]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for label, value in facts:
+        grid.add_row(Text(f"  {label}", style="dim"), Text(lines.printable(value), overflow="fold"))
+    return grid
+
+
+def _title(text: str) -> Text:
+    return Text(f"\n{text}", style="bold")
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,155 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlvr.cli.eval import _choose, _folder, _save, fingerprint
+from rlvr.errors import RecipeError, RunError
+from rlvr.eval.result import summarise
+from rlvr.policy.model import make_model
+from rlvr.problems.vocabulary import make_tokenizer
+
+REPO = Path(__file__).parents[2]
+NOTHING = dict.fromkeys(("question", "answer", "verifier", "prompt"))
+
+
+def tiny(seed=0):
+    tokenizer = make_tokenizer("story")
+    sizes = {
+        "hidden_size": 32,
+        "layers": 1,
+        "heads": 2,
+        "kv_heads": 1,
+        "head_dim": 16,
+        "mlp_size": 32,
+        "context": 256,
+    }
+    return make_model(tokenizer, **sizes, seed=seed), tokenizer
+
+
+def result(name, n=0):
+    return summarise(name, [], n=n, k=1, seconds=0.0, warnings=[], evidence={})
+
+
+def rlvr(*arguments, folder):
+    code = (
+        "import sys, typer\n"
+        "from rlvr.cli.eval import evaluate\n"
+        "from rlvr.errors import RlvrError\n"
+        "app = typer.Typer()\n"
+        "app.command()(evaluate)\n"
+        "try:\n    app()\n"
+        "except RlvrError as error:\n    print(error, file=sys.stderr)\n    sys.exit(error.exit_code)\n"
+        "finally:\n    print('torch' in sys.modules, file=sys.stderr)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{REPO}:{REPO / 'verifiers'}", "COLUMNS": "200"}
+    environment.pop("RLVR_DATA_DIR", None)
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_list_names_the_benchmarks_without_torch(tmp_path):
+    done = rlvr("--list", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "HuggingFaceH4/MATH-500" in done.stdout
+    assert done.stderr.strip().endswith("False")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "say which model"),
+        (["m"], "say what to measure"),
+        (["m", "-b", "gsm9k"], "did you mean `gsm8k`"),
+        (["m", "-b", "./none.jsonl"], "none.jsonl: no such file"),
+    ],
+)
+def test_mistakes_are_said_before_a_model_is_loaded(tmp_path, arguments, message):
+    pytest.importorskip("rlvr.build")
+    done = rlvr(*arguments, folder=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_choice_of_benchmarks():
+    chosen = _choose("gsm8k, a/mine.jsonl", {**NOTHING, "prompt": "plain", "verifier": "exact"})
+    assert [(b.name, b.prompt, b.verifier) for b in chosen] == [
+        ("gsm8k", "plain", "exact"),
+        ("mine", "plain", "exact"),
+    ]
+    with pytest.raises(RecipeError, match="mine more than once"):
+        _choose("a/mine.jsonl,b/mine.jsonl", NOTHING)
+
+
+def test_results_are_merged_by_benchmark_and_written_whole(tmp_path):
+    path = tmp_path / "results.json"
+    _save(path, "m", [result("a"), result("b")])
+    _save(path, "m", [result("b", n=3)])
+    saved = json.loads(path.read_text())["results"]
+    assert [(r["benchmark"], r["n"], r["complete"]) for r in saved] == [("a", 0, True), ("b", 3, False)]
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+    path.write_text('{"results": [')
+    with pytest.raises(RunError, match="damaged"):
+        _save(path, "m", [result("a")])
+
+
+def test_folders_are_named_after_model_and_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").touch()
+    (tmp_path / "model").mkdir()
+    assert _folder("run", "0" * 64) == Path("run/evals")
+    assert _folder("model/", "12345678" + "0" * 56) == Path("evals/model-12345678")
+    assert _folder("Qwen/Qwen3-0.6B", "a" * 64) == Path("evals/Qwen-Qwen3-0.6B-aaaaaaaa")
+
+
+def test_fingerprint_follows_the_weights():
+    model, _ = tiny()
+    before = fingerprint(model)
+    assert before == fingerprint(tiny()[0])
+    assert before != fingerprint(tiny(seed=1)[0])
+    with torch.no_grad():
+        next(iter(model.parameters()))[0, 0] += 1e-3
+    assert fingerprint(model) != before
+    assert fingerprint(model.to(torch.bfloat16)) != before
+
+
+def test_a_model_folder_is_measured_resumed_and_measured_alike(tmp_path):
+    pytest.importorskip("rlvr.build")
+    model, tokenizer = tiny()
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "mine.jsonl").write_text('{"question": "Ana has 6. How many does Ana have?", "answer": 6}\n')
+    common = (
+        "model",
+        "-b",
+        "story,mine.jsonl",
+        "--limit",
+        "3",
+        "--samples",
+        "2",
+        "--max-tokens",
+        "8",
+        "--prompt",
+        "plain",
+    )
+    first = rlvr(*common, "--out", "a", "--json", "--verifier", "story", folder=tmp_path)
+    assert first.returncode == 0, first.stderr
+    again = rlvr(*common, "--out", "b", "--json", "--verifier", "story", folder=tmp_path)
+    resumed = rlvr(*common, "--out", "a", "--json", "--verifier", "story", folder=tmp_path)
+    found = [json.loads(done.stdout)["results"] for done in (first, again, resumed)]
+    assert [(r["benchmark"], r["n"], r["k"]) for r in found[0]] == [("story", 3, 2), ("mine", 1, 2)]
+    assert [[r["shares"] for r in results] for results in found] == [[r["shares"] for r in found[0]]] * 3
+    assert [r["evidence"]["resumed"] for r in found[2]] == [3, 1]
+    assert (tmp_path / "a" / "story.jsonl").read_bytes() == (tmp_path / "b" / "story.jsonl").read_bytes()

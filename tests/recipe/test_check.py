@@ -1,0 +1,205 @@
+# ruff: noqa: E501 - exact messages stand on one line
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlvr.errors import RecipeError
+from rlvr.recipe.check import check
+from rlvr.recipe.explain import expand
+from rlvr.recipe.load import load
+from rlvr.recipe.presets import PRESETS
+
+HEAD = "model: some/model\nproblems: story\n"
+
+
+def checked(folder: Path, text: str, *settings: str) -> list[str]:
+    path = folder / "a.yaml"
+    path.write_text(text)
+    return [line.replace(f"{folder}/", "") for line in check(load(path, settings))]
+
+
+def refused(folder: Path, text: str, *settings: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        checked(folder, text, *settings)
+    return str(caught.value).replace(f"{folder}/", "").replace(f"{folder}", "HERE").split("\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        (
+            "optim:\n  problems_per_step: 30\n  minibatches: 4",
+            "a.yaml:5: `optim.problems_per_step = 30` does not divide into `optim.minibatches = 4` equal parts; "
+            "set problems_per_step to 28 or 32, or minibatches to 3 or 5",
+        ),
+        (
+            "optim:\n  problems_per_step: 3\n  minibatches: 4",
+            "a.yaml:5: `optim.problems_per_step = 3` does not divide into `optim.minibatches = 4` equal parts; "
+            "set problems_per_step to 4, or minibatches to 1 or 3",
+        ),
+        (
+            "optim: {problems_per_step: 7, minibatches: 2}",
+            "a.yaml:3: `optim.problems_per_step = 7` does not divide into `optim.minibatches = 2` equal parts; "
+            "set problems_per_step to 6 or 8, or minibatches to 1 or 7",
+        ),
+        (
+            "algorithm:\n  overlong: soft\nsampling:\n  max_tokens: 64",
+            "a.yaml:6: `algorithm.overlong_buffer = 64` leaves no length free of penalty within "
+            "`sampling.max_tokens = 64`; set overlong_buffer below 64, for example 16",
+        ),
+        (
+            "algorithm:\n  preset: dapo\n  zero_variance: keep",
+            "a.yaml:5: `algorithm.oversample = 3.0` replaces groups that were dropped, but `zero_variance = keep` drops "
+            "none; set zero_variance to drop, or oversample to 1",
+        ),
+        (
+            "algorithm:\n  ratio_base: rollout",
+            "a.yaml:4: `algorithm.ratio_base = rollout` already corrects for the engine; `correction = token_truncate` "
+            "would count it twice; set correction to none, or ratio_base to old",
+        ),
+        (
+            "algorithm:\n  correction: token_mask\n  correction_low: 2",
+            "a.yaml:5: `algorithm.correction_low = 2.0` is not below `correction_high = 2.0`: every token would be "
+            "dropped; set for example 0.5 and 2",
+        ),
+        (
+            "algorithm:\n  kl_coef: 1e-3",
+            "a.yaml:4: `algorithm.kl_coef = 0.001` has no effect while `kl = off`; set kl to k2 or k3, or kl_coef to 0",
+        ),
+        (
+            "algorithm:\n  preset: grpo\n  kl: off",
+            "a.yaml:5: `algorithm.kl_coef = 0.04` has no effect while `kl = off`; set kl to k2 or k3, or kl_coef to 0",
+        ),
+        (
+            "algorithm:\n  kl: k2",
+            "a.yaml:4: `algorithm.kl = k2` keeps a second model for a penalty of weight `kl_coef = 0`; set kl to off, or "
+            "kl_coef above 0, for example 0.01",
+        ),
+        ("verifier: ./mine.py:close", "a.yaml:3: `verifier.name`: mine.py does not exist; choose from: a.yaml, rows.jsonl"),
+        ("eval:\n  benchmarks:\n    - gsm8k\n    - row.jsonl", "a.yaml:6: `eval.benchmarks.1`: row.jsonl does not exist; "
+         "did you mean `rows.jsonl`?"),
+        ("data_dir: rowz.jsonl", "a.yaml:3: `data_dir`: rowz.jsonl does not exist; did you mean `rows.jsonl`?"),
+        ("data_dir: rows.jsonl", "a.yaml:3: `data_dir`: rows.jsonl is a file, not a folder"),
+        ("warm_start:\n  problems:\n    source: ./rows.json", "a.yaml:5: `warm_start.problems.source`: rows.json does not exist; "
+         "did you mean `rows.jsonl`?"),
+    ],
+)  # fmt: skip
+def test_one_contradiction(tmp_path: Path, lines: str, fault: str) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    assert refused(tmp_path, f"{HEAD}{lines}\n") == [fault]
+
+
+def test_a_model_that_cannot_be_made(tmp_path: Path) -> None:
+    text = """\
+model:
+  make:
+    heads: 6
+    kv_heads: 4
+    head_dim: 31
+    context: 128
+problems: story
+sampling: {max_tokens: 128}
+eval: {max_tokens: 200}
+"""
+    assert refused(tmp_path, text) == [
+        "a.yaml:4: `model.make.kv_heads = 4` does not divide `heads = 6`; set kv_heads to 1 or 2 or 3 or 6",
+        "a.yaml:5: `model.make.head_dim = 31` is odd, and rotary positions turn pairs of numbers; set 30 or 32",
+        "a.yaml:8: `sampling.max_tokens = 128` and a prompt of at least 1 token make 129, more than the 128 of "
+        "model.make.context; set sampling.max_tokens to 127 less the longest prompt, or model.make.context to 129 plus "
+        "the longest prompt",
+        "a.yaml:9: `eval.max_tokens = 200` and a prompt of at least 1 token make 201, more than the 128 of "
+        "model.make.context; set eval.max_tokens to 127 less the longest prompt, or model.make.context to 201 plus "
+        "the longest prompt",
+    ]
+
+
+def test_the_context_is_to_blame_where_max_tokens_is_not_given(tmp_path: Path) -> None:
+    [fault] = refused(tmp_path, "model:\n  make:\n    context: 512\nproblems: story\n")
+    assert fault.startswith(
+        "a.yaml:3: `sampling.max_tokens = 512` and a prompt of at least 1 token make 513, more than the 512"
+    )
+    assert checked(tmp_path, "model: {make: {context: 513}}\nproblems: story\n") == []
+
+
+@pytest.mark.parametrize(
+    "config", [{"max_position_embeddings": 100}, {"text_config": {"max_position_embeddings": 100}}]
+)
+def test_the_context_of_a_local_model(tmp_path: Path, config: dict[str, object]) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    text = "model: ./tiny\nproblems: story\nsampling: {max_tokens: 100}\n"
+    assert refused(tmp_path, text) == [
+        "a.yaml:3: `sampling.max_tokens = 100` and a prompt of at least 1 token make 101, more than the 100 of "
+        "max_position_embeddings in tiny/config.json; set sampling.max_tokens to 99 less the longest prompt"
+    ]
+    assert checked(tmp_path, text.replace("100", "99")) == []
+
+
+def test_a_model_folder_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    assert refused(tmp_path, "model: ./tniy\nproblems: story\n") == [
+        "a.yaml:1: model: tniy does not exist; did you mean `tiny`?"
+    ]
+    assert refused(tmp_path, "model: ./tiny\nproblems: story\n") == [
+        "a.yaml:1: model: tiny holds no config.json, so no transformers model; give its folder"
+    ]
+    (tmp_path / "tiny" / "config.json").write_text('{"max_')
+    assert refused(tmp_path, "model: ./tiny\nproblems: story\n") == [
+        "a.yaml:1: model: tiny/config.json is not JSON; is the download complete?"
+    ]
+    assert refused(tmp_path, "model: ./no/such\nproblems: story\n") == [
+        "a.yaml:1: model: no/such does not exist: there is no folder no"
+    ]
+
+
+def test_a_warm_start_on_rows_needs_solutions(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    warm = "model: x\nproblems: {source: SOURCE}\nwarm_start: {steps: 3}\n"
+    for source in ("rows.jsonl", "openai/gsm8k"):
+        [fault] = refused(tmp_path, warm.replace("SOURCE", source))
+        assert fault.startswith(
+            f"a.yaml:3: `warm_start` needs worked solutions, and `problems.source = {source}` is no"
+        )
+    assert checked(tmp_path, warm.replace("SOURCE", "story")) == []
+    assert checked(tmp_path, HEAD + "warm_start: {problems: {source: rows.jsonl}}\n") == []
+
+
+def test_all_come_together_and_a_setting_is_named(tmp_path: Path) -> None:
+    text = HEAD + "algorithm: {kl: k2}\noptim: {problems_per_step: 8}\nverifier: ./a.py:f\n"
+    got = refused(tmp_path, text, "optim.minibatches=3")
+    places = [fault.split(": ")[0] for fault in got]
+    assert places == ["a.yaml:3", "a.yaml:5", "--set optim.minibatches=3"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "warning"),
+    [
+        (
+            "optim: {micro_batch_tokens: 512}",
+            "a.yaml:3: `optim.micro_batch_tokens = 512` is less than one sequence of `sampling.max_tokens = 512`: the "
+            "longest go one by one, up to 256 passes an update",
+        ),
+        ("eval: {every: 5}", "a.yaml:3: `eval.every = 5` measures nothing: `eval.benchmarks` is empty"),
+        (
+            "run: {steps: 10}\noptim: {warmup_steps: 10}",
+            "a.yaml:4: `optim.warmup_steps = 10` is not less than `run.steps = 10`: the learning rate never reaches its peak",
+        ),
+        (
+            "algorithm: {preset: cispo, clip_high: 0.3}",
+            "a.yaml:3: `algorithm.clip_high` is not read: it needs `gate = clip`, which is cispo",
+        ),
+    ],
+)
+def test_one_warning(tmp_path: Path, lines: str, warning: str) -> None:
+    assert checked(tmp_path, f"{HEAD}{lines}\n") == [warning]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_passes_and_so_does_its_expansion(tmp_path: Path, preset: str) -> None:
+    text = f"{HEAD}algorithm: {{preset: {preset}}}\n"
+    assert checked(tmp_path, text) == []
+    assert checked(tmp_path, expand(load(tmp_path / "a.yaml").recipe)) == []

@@ -1,0 +1,101 @@
+import re
+
+import pytest
+
+from rlvr.errors import RunError
+from rlvr.runs.accounting import tally
+from rlvr.runs.metrics import METRICS, alarms, metric
+from tests.runs.made import scored
+
+
+def test_every_metric_is_named_and_explained():
+    for name, row in METRICS.items():
+        assert re.fullmatch(r"[a-z_]+/(\*/)?[a-z_]+", name)
+        assert row.name == name
+        assert row.unit
+        assert len(row.meaning) > 8
+        assert row.alarm is None or row.alarm.__doc__
+        suffix = re.search(r"_(nats|s|share|tokens)$", name)
+        if suffix and not name.endswith("per_s"):
+            assert row.unit == suffix[1]
+
+
+def test_unknown_name_is_an_error_with_the_near_miss():
+    with pytest.raises(RunError, match=r"`reward/meen` is no registered metric.*did you mean `reward/mean`"):
+        metric("reward/meen")
+    assert metric("eval/my/own.jsonl/avg_at_k") is METRICS["eval/*/avg_at_k"]
+    with pytest.raises(RunError, match="no registered metric"):
+        metric("eval/gsm8k/avg_at_kk")
+
+
+def test_accounting_closes_and_truncated_is_counted_apart():
+    groups = [
+        scored("a", [("right", "stop", 4), ("wrong", "length", 10), ("no_answer", "length", 10)]),
+        scored("b", [("timeout", "stop", 6), ("error", "stop", 5), ("wrong", "stop", 1)]),
+    ]
+    numbers = tally(groups)
+    parts = [numbers[f"verify/{what}"] for what in ("scored", "no_answer", "timeout", "error")]
+    assert parts == [3, 1, 1, 1]
+    assert numbers["verify/issued"] == sum(parts) == 6
+    assert numbers["verify/truncated"] == 2
+    assert numbers["rollout/truncated_share"] == 2 / 6
+    assert numbers["rollout/tokens"] == 36
+    assert numbers["rollout/length_mean_tokens"] == 6
+    assert numbers["rollout/length_max_tokens"] == 10
+    assert numbers["reward/mean"] == 1 / 5  # the error has no reward
+    assert numbers["batch/all_wrong_share"] == 1 / 2
+    assert numbers["batch/zero_variance_share"] == 1 / 2
+    assert all(metric(name) for name in numbers)
+    assert not [words for words in alarms(numbers) if "accounting" in words]
+    assert [
+        words for words in alarms({**numbers, "verify/issued": 7.0}) if "7 completions issued, 6" in words
+    ]
+
+
+def test_a_step_without_completions_is_counted_too():
+    assert tally([]) == {"verify/issued": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (
+            {"reward/mean": 0.0, "rollout/truncated_share": 0.97},
+            "reward is 0 because 97 % of completions are cut at the limit: raise sampling.max_tokens",
+        ),
+        ({"reward/mean": 0.0, "verify/no_answer_share": 0.8}, "finds no answer in 80 %"),
+        ({"reward/mean": 0.0, "verify/right_share": 0.0}, "no completion is right"),
+        ({"reward/mean": 0.5, "rollout/truncated_share": 0.3}, "30 % of completions are cut"),
+        ({"reward/mean": None}, "no completion has a reward"),
+        ({"verify/error_share": 0.013}, "failed on 1.3 %"),
+        ({"verify/timeout_share": 0.06}, "ran out of time"),
+        ({"batch/zero_variance_share": 0.9, "batch/all_right_share": 0.85}, "85 % are all right: use harder"),
+        ({"batch/zero_variance_share": 0.9, "batch/all_wrong_share": 0.9}, "use easier problems"),
+        ({"policy/mismatch_kl_nats": 0.2}, "engine and trainer disagree"),
+        ({"policy/ess_share": 0.3}, "only 30 %"),
+        ({"policy/entropy_nats": 0.001, "verify/right_share": 0.4}, "tries nothing new"),
+        ({"loss/clip_high_share": 0.4}, "loss/clip_high_share: 40 %"),
+        ({"optim/grad_norm": None}, "optim/grad_norm is not a finite number"),
+        ({"optim/skipped": 1.0}, "1 update(s) skipped"),
+        ({"rollout/prompts_too_long": 2.0}, "does not fit the context"),
+        ({"eval/gsm8k/error_share": 0.02}, "gsm8k: the verifier itself failed on 2 %"),
+        ({"eval/gsm8k/truncated_share": 0.5}, "gsm8k: 50 % of completions are cut"),
+    ],
+)
+def test_alarms_say_what_and_what_to_do(row, words):
+    said = alarms(row)
+    assert len(said) == 1
+    assert words in said[0]
+
+
+def test_a_healthy_row_is_quiet():
+    healthy = {name: 0.0 for name, row in METRICS.items() if row.better == "down" and "*" not in name}
+    healthy |= {
+        "reward/mean": 0.5,
+        "verify/right_share": 0.5,
+        "policy/entropy_nats": 0.4,
+        "policy/ess_share": 1.0,
+    }
+    assert alarms(healthy) == []
+    assert alarms({"reward/mean": 0.0}) == []
+    assert alarms({"some/stranger": None}) == []

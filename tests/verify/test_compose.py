@@ -1,0 +1,105 @@
+"""Verdicts become rewards: hand-worked means, the paper's penalty, and errors that never pay."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlvr.errors import VerifierError
+from rlvr.types import Completion, Group, Problem, Verdict
+from rlvr.verify.compose import Scorer, compose, soft_overlong
+from rlvr.verify.pool import Pool, Spec
+
+HERE = Path(__file__).parent
+SPECS = [
+    Spec(name="./hostile.py:fair", base_dir=HERE, weight=3.0),
+    Spec(name="./hostile.py:returns", base_dir=HERE),
+]
+
+
+def verdict(score, status="right", **more):
+    return Verdict(score=score, status=status, **more)
+
+
+def test_the_score_is_the_weighted_mean_and_the_first_decides():
+    first = verdict(1.0, found="7", why="same", seconds=1.0)
+    second = verdict(0.5, "wrong", parts={"tags": 0.5}, seconds=2.0)
+    whole = compose([first, second], [3.0, 1.0], ["math", "format"])
+    assert whole.score == pytest.approx((3 * 1.0 + 1 * 0.5) / 4)
+    assert (whole.status, whole.found, whole.why, whole.seconds) == ("right", "7", "same", 3.0)
+    assert whole.parts == {"math": 1.0, "format": 0.5, "format.tags": 0.5}
+    assert compose([second, first], [1.0, 1.0], ["a", "b"]).status == "wrong"
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_one_error_makes_the_whole_an_error(order):
+    verdicts = [verdict(1.0), verdict(0.0, "error", why="gold unreadable")]
+    names = ["good", "bad"]
+    whole = compose(verdicts[:: -1 if order else 1], [1, 1], names[:: -1 if order else 1])
+    assert (whole.status, whole.score, whole.why) == ("error", 0.0, "bad: gold unreadable")
+
+
+@pytest.mark.parametrize("status", ["no_answer", "timeout"])
+def test_silence_never_pays(status):
+    assert compose([verdict(0.0, status), verdict(1.0)], [1, 1], ["a", "b"]).score == 0
+    assert compose([verdict(1.0), verdict(0.0, status)], [1, 1], ["a", "b"]).score == 0.5
+
+
+@pytest.mark.parametrize(
+    ("length", "penalty"), [(6, 0.0), (7, -0.25), (8, -0.5), (10, -1.0), (99, -1.0), (0, 0.0)]
+)
+def test_soft_overlong_by_hand(length, penalty):
+    assert soft_overlong(length, limit=10, buffer=4) == penalty
+
+
+def test_soft_overlong_equals_the_golden_values(pytestconfig):
+    file = pytestconfig.rootpath.parent / "shared/reference/golden_losses.json"
+    if not file.exists():
+        pytest.skip(f"no golden values: {file.name} is not beside the repository")
+    for length, penalty in json.loads(file.read_text())["soft_overlong_20480_4096"].items():
+        assert soft_overlong(int(length), 20480, 4096) == pytest.approx(penalty, abs=1e-12)
+
+
+def group(texts, lengths=None, verifier=None):
+    lengths = lengths or [1] * len(texts)
+    completions = tuple(
+        Completion(token_ids=(0,) * n, logprobs=(0.0,) * n, text=text, finish="stop")
+        for text, n in zip(texts, lengths, strict=True)
+    )
+    problem = Problem(id="p", messages=(), answer="one", verifier=verifier)
+    return Group(problem=problem, prompt_ids=(), completions=completions)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with Pool(SPECS, workers=1) as made:
+        yield made
+
+
+def test_a_group_is_scored_with_every_verifier(pool):
+    scorer = Scorer(pool, SPECS, "keep", 4, 10)
+    scored = scorer.submit(group(["one", "half", "zero", "nan"], [1, 1, 1, 10])).result()
+    # fair weighs 3 and accepts "one"; returns weighs 1 and gives 1, 0.5, 0 and an error.
+    assert scored.rewards == (1.0, 0.125, 0.0, None)
+    assert [v.status for v in scored.verdicts] == ["right", "wrong", "wrong", "error"]
+
+
+def test_the_soft_penalty_is_added_and_may_be_negative(pool):
+    scorer = Scorer(pool, SPECS, "soft", 4, 10)
+    scored = scorer.submit(group(["one", "zero", "zero", "nan"], [8, 10, 6, 10])).result()
+    assert scored.rewards == (0.5, -1.0, 0.0, None)
+    assert [v.score for v in scored.verdicts] == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_the_problem_may_name_its_verifier(pool):
+    scorer = Scorer(pool, SPECS, "keep", 4, 10)
+    scored = scorer.submit(group(["half"], verifier="./hostile.py:returns")).result()
+    assert scored.rewards == (0.5,)
+    with pytest.raises(VerifierError, match="did you mean"):
+        scorer.submit(group(["half"], verifier="./hostile.py:return"))
+
+
+def test_a_verifier_listed_twice_keeps_both_parts(pool):
+    scorer = Scorer(pool, [SPECS[0], SPECS[0]], "keep", 4, 10)
+    name = SPECS[0].name
+    assert set(scorer.composed([0, 1], [verdict(1.0), verdict(0.0)]).parts) == {name, f"{name}#2"}
