@@ -47,7 +47,7 @@ class TrainingError(RlvrError):
     exit_code = 4
 
 
-class Interrupted(BaseException):  # noqa: N818 - like KeyboardInterrupt, no `except Exception` may swallow it
+class Interrupted(BaseException):
     """A signal asked us to stop; what is done is saved on the way out."""
 
     def __init__(self, signal_number: int) -> None:

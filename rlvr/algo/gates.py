@@ -39,9 +39,7 @@ def clip(
     up = advantages_BT > 0
     down = advantages_BT < 0
     stopped = (up & (ratio_BT > 1 + high)) | (down & (ratio_BT < 1 - low))
-    value = torch.minimum(
-        ratio_BT * advantages_BT, ratio_BT.clamp(1 - low, 1 + high) * advantages_BT
-    )
+    value = torch.minimum(ratio_BT * advantages_BT, ratio_BT.clamp(1 - low, 1 + high) * advantages_BT)
     if dual is not None:
         stopped = stopped | (down & (ratio_BT > dual))
         value = torch.where(down, torch.maximum(value, dual * advantages_BT), value)

@@ -108,6 +108,8 @@ Gate = Callable[[Loss, torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Te
 
 GATES: dict[str, Gate] = {
     "none": lambda loss, r, a, lp: gates.ungated(r, a, lp, reinforce=loss.ratio_level == "none"),
-    "clip": lambda loss, r, a, lp: gates.clip(r, a, low=loss.clip_low, high=loss.clip_high, dual=loss.dual_clip),
+    "clip": lambda loss, r, a, lp: gates.clip(
+        r, a, low=loss.clip_low, high=loss.clip_high, dual=loss.dual_clip
+    ),
     "cispo": lambda loss, r, a, lp: gates.cispo(r, a, lp, cap=loss.ratio_cap),
 }

@@ -7,7 +7,6 @@ import os
 import re
 from dataclasses import replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,6 +140,7 @@ def _measure(
     from rlvr import build
     from rlvr.eval.benchmarks import open_benchmark
     from rlvr.eval.run import evaluate as measure
+    from rlvr.policy.model import fingerprint
     from rlvr.recipe.schema import Verifier
     from rlvr.types import Sampling
 
@@ -191,21 +191,6 @@ def _measure(
 
 def _advance(bars: Progress, task: TaskID, done: int, total: int) -> None:
     bars.update(task, completed=done, total=total)
-
-
-def fingerprint(model: Any) -> str:
-    """sha256 of a model's configuration and weights as loaded, whatever files they came from."""
-    digest = sha256(model.config.to_json_string().encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Any) -> Any:
-    import torch
-
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _folder(model_name: str, model_hash: str) -> Path:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import logging
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Qwen3Config
-from transformers import Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from rlvr.errors import ModelError, near_miss
 
@@ -77,7 +84,9 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedToken
             "save one beside the weights with `tokenizer.save_pretrained(FOLDER)`."
         ) from error
     if tokenizer.eos_token_id is None:
-        raise ModelError(f"the tokenizer of `{name}` has no eos_token: completions could not end; set one and save it.")
+        raise ModelError(
+            f"the tokenizer of `{name}` has no eos_token: completions could not end; set one and save it."
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -91,14 +100,25 @@ def add_lora(model: PreTrainedModel, *, rank: int, alpha: float, targets: str | 
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise ModelError("model.lora needs peft: install the extra with `pip install 'rlvr[lora]'`.") from error
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM", lora_dropout=0.0)
+        raise ModelError(
+            "model.lora needs peft: install the extra with `pip install 'rlvr[lora]'`."
+        ) from error
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM", lora_dropout=0.0
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             return get_peft_model(model, config).eval()
         except ValueError as error:
             raise ModelError(f"model.lora.targets = {targets}: {_first_line(error)}") from error
+
+
+def load_lora(model: PreTrainedModel, folder: Path) -> Any:
+    """Wrap `model` with the adapter saved in `folder`, to go on training it."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, str(folder), is_trainable=True).eval()
 
 
 def resolve_device(device: str) -> torch.device:
@@ -108,7 +128,9 @@ def resolve_device(device: str) -> torch.device:
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
-        raise ModelError(f"model.device = {device}: no such device; use auto, cpu, cuda or cuda:N.") from error
+        raise ModelError(
+            f"model.device = {device}: no such device; use auto, cpu, cuda or cuda:N."
+        ) from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"model.device = {device}: torch sees no GPU here; use auto or cpu.")
     return resolved
@@ -120,13 +142,24 @@ def context_length(model: PreTrainedModel) -> int:
     return int(getattr(config, "max_position_embeddings", None) or 1_000_000)
 
 
+def fingerprint(model: PreTrainedModel) -> str:
+    """sha256 of a model's configuration and weights as loaded, whatever files they came from."""
+    digest = sha256(model.config.to_json_string().encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def _require_folder(name: str) -> None:
     path = Path(name)
     if not name.startswith((".", "/", "~")):
         return
     if not path.is_dir():
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise ModelError(f"model folder {name} does not exist{near_miss(path.name, siblings) if siblings else ''}")
+        raise ModelError(
+            f"model folder {name} does not exist{near_miss(path.name, siblings) if siblings else ''}"
+        )
     if not (path / "config.json").exists() and not (path / "adapter_config.json").exists():
         raise ModelError(f"model folder {name} has no config.json: it is no saved transformers model.")
 

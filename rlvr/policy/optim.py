@@ -41,7 +41,9 @@ def warm_start_optimizers(
     trainable = [p for p in model.parameters() if p.requires_grad]
     hidden = [p for p in trainable if p.ndim == 2 and id(p) not in embeddings]
     rest = [p for p in trainable if p.ndim != 2 or id(p) in embeddings]
-    muon = torch.optim.Muon(hidden, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    muon = torch.optim.Muon(
+        hidden, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
     return [muon, *([adamw(rest, **settings)] if rest else [])]
 
 

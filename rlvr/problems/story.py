@@ -16,7 +16,24 @@ from hashlib import blake2b, sha256
 from rlvr.errors import ProblemsError, near_miss
 from rlvr.types import Message, Problem, Worked
 
-NAMES = ("Ana", "Bo", "Cy", "Dee", "Eli", "Fay", "Gus", "Hal", "Ida", "Jo", "Kim", "Lou", "Max", "Ned", "Ora", "Pia")
+NAMES = (
+    "Ana",
+    "Bo",
+    "Cy",
+    "Dee",
+    "Eli",
+    "Fay",
+    "Gus",
+    "Hal",
+    "Ida",
+    "Jo",
+    "Kim",
+    "Lou",
+    "Max",
+    "Ned",
+    "Ora",
+    "Pia",
+)
 PHRASES = {"+": " more than ", "-": " fewer than ", "*": " times as many as "}
 VOCABULARY = (
     *"0123456789",
@@ -47,7 +64,14 @@ class Story:
     size = None
 
     def __init__(
-        self, *, split: str, seed: int = 0, shortest: int = 3, longest: int = 5, distractors: int = 1, guesses: float = 3.0
+        self,
+        *,
+        split: str,
+        seed: int = 0,
+        shortest: int = 3,
+        longest: int = 5,
+        distractors: int = 1,
+        guesses: float = 3.0,
     ) -> None:
         """Chains of `shortest` to `longest` people; at most `distractors` people who do not matter.
 

@@ -127,6 +127,8 @@ class WarmStart(BaseModel):
     """Decoupled weight decay."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.98)
     """Adam's two decay rates."""
+    save_every: int = Field(default=200, ge=0)
+    """Steps between checkpoints of the warm start; 0 saves none before its end."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`muon` orthogonalises the updates of hidden matrices (torch.optim.Muon), AdamW does the rest."""
 

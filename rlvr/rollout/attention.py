@@ -31,7 +31,9 @@ def _grouped(
     if tokens > 1 or attention_mask is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     grouped = query.view(n, key.shape[1], heads // key.shape[1], width)
-    out = scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=options.get("scaling"))
+    out = scaled_dot_product_attention(
+        grouped, key, value, attn_mask=attention_mask, scale=options.get("scaling")
+    )
     return out.reshape(n, 1, heads, value.shape[-1]), None
 
 

@@ -14,14 +14,18 @@ CDF_ELEMENTS = 2**24
 def uniforms(seeds: np.ndarray, counters: np.ndarray) -> np.ndarray:
     """float64 in [0, 1): a pure function of (seed, counter), elementwise (SplitMix64, doi:10.1145/2714064.2660195)."""
     with np.errstate(over="ignore"):
-        x = seeds.astype(np.uint64) + (counters.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        x = seeds.astype(np.uint64) + (counters.astype(np.uint64) + np.uint64(1)) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         x = x ^ (x >> np.uint64(31))
     return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def draw(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
+def draw(
+    logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens int64 [n] and their log-probabilities float32 [n] under the distribution drawn from.
 
     `logits` [n, V], `uniform` float64 [n].  The distribution is softmax(logits / temperature), cut to top-k and then
@@ -32,13 +36,14 @@ def draw(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> tup
         return tokens, torch.zeros(len(tokens), dtype=torch.float32, device=logits.device)
     rows = max(1, CDF_ELEMENTS // logits.shape[-1])
     parts = [
-        _draw_rows(part, u, sampling)
-        for part, u in zip(logits.split(rows), uniform.split(rows), strict=True)
+        _draw_rows(part, u, sampling) for part, u in zip(logits.split(rows), uniform.split(rows), strict=True)
     ]
     return torch.cat([tokens for tokens, _ in parts]), torch.cat([logprobs for _, logprobs in parts])
 
 
-def _draw_rows(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
+def _draw_rows(
+    logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling
+) -> tuple[torch.Tensor, torch.Tensor]:
     scaled = logits.float() / sampling.temperature
     if sampling.top_k or sampling.top_p < 1:
         scaled = _truncate(scaled, sampling.top_k, sampling.top_p)

@@ -67,6 +67,8 @@ class Manifest(BaseModel):
     """Of the weights it started from."""
     data_hash: str
     """Of the problems it trains on."""
+    base_dir: str = ""
+    """Folder that relative paths of the recipe start from."""
     packages: dict[str, str] = Field(default_factory=dict)
     """Versions installed."""
     python: str = ""
@@ -94,6 +96,7 @@ def build_manifest(
     seed: int,
     model_hash: str,
     data_hash: str,
+    base_dir: str = "",
     gpus: Sequence[str] = (),
 ) -> Manifest:
     """Describe the run that starts now in this process."""
@@ -107,6 +110,7 @@ def build_manifest(
         recipe_sha256=hashlib.sha256(recipe_text.encode("utf-8", "surrogatepass")).hexdigest(),
         model_hash=model_hash,
         data_hash=data_hash,
+        base_dir=base_dir,
         packages=_versions(),
         python=platform.python_version(),
         platform=platform.platform(),

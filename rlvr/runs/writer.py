@@ -36,8 +36,11 @@ _STATUS_EVERY_S = 0.1
 class Record:
     """Writes a run's numbers, completions and state.  The caller holds the folder's lock."""
 
-    def __init__(self, folder: RunFolder, resume_step: int | None) -> None:
-        """`resume_step`: step of the checkpoint taken up (0: after the warm start); None: afresh."""
+    def __init__(self, folder: RunFolder, resume_step: int | None, warm_step: int | None = None) -> None:
+        """`resume_step`: step of the checkpoint taken up (0: after the warm start); None: afresh.
+
+        `warm_step`: supervised steps that the checkpoint holds; None keeps all that were recorded.
+        """
         self.folder = folder
         self._step = resume_step or 0
         self._host = socket.gethostname()
@@ -45,7 +48,7 @@ class Record:
         self._status_at = -math.inf
         self._warned = False
         folder.remove_leftovers()
-        self._drop_after(resume_step)
+        self._drop_after(resume_step, warm_step)
         if resume_step is not None:
             manifest = read_manifest(folder)
             resume = Resume(time=time.time(), step=resume_step, host=self._host)
@@ -114,11 +117,12 @@ class Record:
                 log.warning("the status is not up to date: %s", trouble)
             self._warned = True
 
-    def _drop_after(self, step: int | None) -> None:
+    def _drop_after(self, step: int | None, warm_step: int | None) -> None:
         """Delete what was recorded after `step`, so that the record has no duplicate and no gap."""
         last = -1 if step is None else step
+        warm_last = -1 if step is None else math.inf if warm_step is None else warm_step
         rows = read_metrics(self.folder.path)
-        kept = [r for r in rows if r.step <= last or (r.kind == "warm_start" and step is not None)]
+        kept = [r for r in rows if r.step <= (warm_last if r.kind == "warm_start" else last)]
         if self.folder.metrics.exists():
             lines = [
                 json.dumps({"kind": r.kind, "step": r.step, "time": r.time, "metrics": dict(r.metrics)})

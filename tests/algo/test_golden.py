@@ -13,7 +13,9 @@ from rlvr.recipe.presets import PRESETS
 
 FILE = Path(__file__).parents[2].parent / "shared/reference/golden_losses.json"
 if not FILE.exists():
-    pytest.skip("golden_losses.json is not beside this checkout (../shared/reference)", allow_module_level=True)
+    pytest.skip(
+        "golden_losses.json is not beside this checkout (../shared/reference)", allow_module_level=True
+    )
 GOLDEN = json.loads(FILE.read_text())
 
 LOSS_KEYS = set(Loss.__dataclass_fields__)
@@ -35,7 +37,11 @@ CASES = [
     ("dapo+token_tis_2", "dapo", {"correction": "token_truncate", "correction_high": 2.0}),
     ("dapo+token_tis_2", "default", {}),
     ("dapo+token_mask_icepop_0.5_2", "dapo", {"correction": "token_mask"}),
-    ("decoupled_ppo_uncapped", "dapo", {"clip_high": 0.2, "correction": "token_truncate", "correction_high": 1e9}),
+    (
+        "decoupled_ppo_uncapped",
+        "dapo",
+        {"clip_high": 0.2, "correction": "token_truncate", "correction_high": 1e9},
+    ),
     ("minirl_bypass_ppo_clip", "dapo", {"ratio_base": "rollout"}),
 ]
 
@@ -55,7 +61,12 @@ def advantages(row: dict, mask: torch.Tensor) -> torch.Tensor:
     rewards = torch.tensor(GOLDEN["inputs"]["reward"], dtype=torch.float64)
     group = torch.tensor(GOLDEN["inputs"]["group"])
     return group_advantages(
-        rewards, group, mask.sum(-1), baseline=row["baseline"], scale=row["scale"], epsilon=row["advantage_epsilon"]
+        rewards,
+        group,
+        mask.sum(-1),
+        baseline=row["baseline"],
+        scale=row["scale"],
+        epsilon=row["advantage_epsilon"],
     )
 
 
@@ -74,7 +85,9 @@ def test_value_and_gradient(golden, preset, changes):
     loss.backward()
     expected = GOLDEN["losses"][golden]
     assert float(terms.surrogate.sum()) == pytest.approx(expected["loss"], abs=2e-7)
-    torch.testing.assert_close(logp.grad, torch.tensor(expected["grad"], dtype=torch.float64), atol=2e-7, rtol=0)
+    torch.testing.assert_close(
+        logp.grad, torch.tensor(expected["grad"], dtype=torch.float64), atol=2e-7, rtol=0
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,15 @@ def batch(seed: int, groups: int = 3, siblings: int = 4, tokens: int = 6):
     near = lambda: logp + torch.randn(b, tokens, generator=g, dtype=torch.float64) * 0.3  # noqa: E731
     rewards = torch.rand(b, generator=g, dtype=torch.float64)
     group = torch.arange(groups).repeat_interleave(siblings)
-    return {"logp": logp, "old": near(), "mu": near(), "ref": near(), "mask": mask, "rewards": rewards, "group": group}
+    return {
+        "logp": logp,
+        "old": near(),
+        "mu": near(),
+        "ref": near(),
+        "mask": mask,
+        "rewards": rewards,
+        "group": group,
+    }
 
 
 def gradient(preset: str, x: dict, splits: list[list[int]] | None = None) -> torch.Tensor:
@@ -103,9 +111,13 @@ def test_on_policy_every_gate_is_plain_policy_gradient(preset):
 @given(seed=st.integers(0, 2**31), baseline=st.sampled_from(["group_mean", "leave_one_out"]))
 def test_group_advantages_equal_the_naive_loop(seed, baseline):
     x = batch(seed)
-    got = group_advantages(x["rewards"], x["group"], x["mask"].sum(-1), baseline=baseline, scale="none", epsilon=1e-6)
+    got = group_advantages(
+        x["rewards"], x["group"], x["mask"].sum(-1), baseline=baseline, scale="none", epsilon=1e-6
+    )
     for i in range(12):
-        others = [j for j in range(12) if x["group"][j] == x["group"][i] and (j != i or baseline == "group_mean")]
+        others = [
+            j for j in range(12) if x["group"][j] == x["group"][i] and (j != i or baseline == "group_mean")
+        ]
         naive = x["rewards"][i] - sum(x["rewards"][j] for j in others) / len(others)
         assert float(got[i]) == pytest.approx(float(naive), abs=1e-6)
 
@@ -113,7 +125,9 @@ def test_group_advantages_equal_the_naive_loop(seed, baseline):
 def test_a_reward_that_could_not_be_checked_takes_no_part():
     rewards = torch.tensor([1.0, 0.0, torch.nan, 1.0, torch.nan, 1.0])
     group = torch.tensor([0, 0, 0, 0, 1, 1])
-    got = group_advantages(rewards, group, torch.ones(6), baseline="group_mean", scale="group_std", epsilon=1e-6)
+    got = group_advantages(
+        rewards, group, torch.ones(6), baseline="group_mean", scale="group_std", epsilon=1e-6
+    )
     kept = torch.tensor([1.0, 0.0, 1.0])
     expected = (kept - kept.mean()) / (kept.std() + 1e-6)
     torch.testing.assert_close(got[[0, 1, 3]], expected, atol=1e-6, rtol=0)

@@ -1,0 +1,165 @@
+"""From a recipe to objects: the one place where names become things.  The rooms take values, never a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlvr.errors import ModelError, RunError
+from rlvr.eval.benchmarks import Benchmark, find, open_benchmark
+from rlvr.policy import checkpoint
+from rlvr.policy import model as models
+from rlvr.problems.generators import GENERATORS, make_generator
+from rlvr.problems.prompts import Renderer
+from rlvr.problems.sources import Source, open_source, worked_source
+from rlvr.recipe import schema
+from rlvr.recipe.load import Loaded
+from rlvr.rollout.engine import Engine
+from rlvr.rollout.hf import HfEngine
+from rlvr.verify.compose import Overlong, Scorer
+from rlvr.verify.pool import Pool, Spec
+
+if TYPE_CHECKING:
+    from rlvr.algo.loss import Loss
+
+
+def resolve_model(name: str) -> str:
+    """The model that a person means by a model folder, a hub name, a run folder or one of its checkpoints."""
+    path = Path(name)
+    if (path / "checkpoints").is_dir():
+        faults: list[str] = []
+        newest = checkpoint.latest(path / "checkpoints", on_damage=faults.append)
+        if newest is None:
+            raise RunError(f"{path}: this run has no whole checkpoint yet{''.join(f'; {f}' for f in faults)}")
+        return str(newest.model)
+    if (path / "model" / "config.json").is_file() or (path / "model" / "adapter_config.json").is_file():
+        return str(path / "model")
+    return f"./{name}" if path.is_dir() and not path.is_absolute() and not name.startswith(".") else name
+
+
+def load_policy(name: str, *, dtype: str, device: str, revision: str | None = None) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder or hub name."""
+    tokenizer = models.load_tokenizer(name, revision=revision)
+    return models.load_model(name, revision=revision, dtype=dtype, device=device), tokenizer
+
+
+def policy(loaded: Loaded, resumed: Path | None) -> tuple[Any, Any]:
+    """The recipe's model and tokenizer; `resumed` is the model folder of a checkpoint to go on from."""
+    spec, seed = loaded.recipe.model, loaded.recipe.run.seed
+    if resumed is not None and spec.lora is None:
+        model, tokenizer = load_policy(str(resumed), dtype=spec.dtype, device=spec.device)
+    elif spec.make is not None:
+        from rlvr.problems.vocabulary import make_tokenizer
+
+        tokenizer = make_tokenizer(spec.make.tokenizer)
+        sizes = spec.make.model_dump(exclude={"tokenizer"})
+        model = models.make_model(tokenizer, **sizes, seed=seed)
+        model.to(models.resolve_device(spec.device), models.DTYPES[spec.dtype])
+    else:
+        assert spec.name is not None, "the schema asks for `name` or `make`"
+        name = str(loaded.resolve(spec.name)) if spec.name.startswith((".", "/", "~")) else spec.name
+        model, tokenizer = load_policy(name, dtype=spec.dtype, device=spec.device, revision=spec.revision)
+    if spec.lora is not None:
+        if resumed is not None:
+            model = models.load_lora(model, resumed)
+        else:
+            lora = spec.lora
+            model = models.add_lora(model, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, seed=seed)
+    if spec.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    return model, tokenizer
+
+
+def renderer(tokenizer: Any, model: Any) -> Renderer:
+    """Prompts in, texts out, for this model."""
+    return Renderer(tokenizer, models.context_length(model), getattr(model, "generation_config", None))
+
+
+def engine(name: str, model: Any, tokenizer: Any, batch_size: int) -> Engine:
+    """The rollout engine called `name`; `auto` is the best one there is, today `hf`."""
+    if name not in ("auto", "hf"):
+        raise ModelError(f"engine `{name}`: must be auto or hf")
+
+    def decode(rows: Sequence[Sequence[int]]) -> list[str]:
+        return [
+            str(text)
+            for text in tokenizer.batch_decode(
+                rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        ]
+
+    return HfEngine(model, decode, pad_id=tokenizer.pad_token_id, slots=batch_size)
+
+
+@contextmanager
+def scorer(
+    verifiers: Sequence[schema.Verifier],
+    workers: int,
+    base_dir: Path,
+    *,
+    overlong: Overlong = "keep",
+    overlong_buffer: int = 1,
+    max_tokens: int = 1,
+) -> Iterator[Scorer]:
+    """Worker processes that run the verifiers; all gone when the block ends."""
+    specs = [
+        Spec(
+            name=v.name,
+            options=dict(v.model_extra or {}),
+            timeout_s=v.timeout,
+            memory_bytes=v.memory,
+            weight=v.weight,
+            base_dir=base_dir,
+        )
+        for v in verifiers
+    ]
+    with Pool(specs, workers) as pool:
+        yield Scorer(pool, specs, overlong, overlong_buffer, max_tokens)
+
+
+def data_dir(loaded: Loaded, environment: str | None) -> Path | None:
+    """Where local copies of hub data sets lie: the recipe's `data_dir`, else RLVR_DATA_DIR."""
+    if loaded.recipe.data_dir is not None:
+        return loaded.resolve(loaded.recipe.data_dir)
+    return Path(environment) if environment else None
+
+
+def source(spec: schema.Problems, base_dir: Path, data: Path | None) -> Source:
+    """The problems of a recipe section."""
+    return open_source(**spec.model_dump(), base_dir=base_dir, data_dir=data)
+
+
+def worked(spec: schema.WarmStart, problems: schema.Problems, base_dir: Path, data: Path | None) -> Any:
+    """Worked solutions: a generator with `worked(index)`, or a sequence of `Worked` read from a file or the hub."""
+    rows = spec.problems or problems
+    if rows.source in GENERATORS:
+        return make_generator(rows.source, split=rows.split, options=rows.options)
+    keys = rows.model_dump(
+        include={"source", "subset", "split", "revision", "question", "prompt", "system", "limit"}
+    )
+    return worked_source(**keys, solution=spec.solution, base_dir=base_dir, data_dir=data)
+
+
+def benchmarks(spec: schema.Eval, base_dir: Path, data: Path | None) -> list[tuple[Benchmark, Source]]:
+    """The held-out sets of a recipe, opened."""
+    names = [
+        str(base_dir / n) if n.endswith(".jsonl") and not Path(n).is_absolute() else n
+        for n in spec.benchmarks
+    ]
+    rows = [find(name) for name in names]
+    return [(row, open_benchmark(row, data_dir=data, base_dir=base_dir, limit=spec.limit)) for row in rows]
+
+
+def loss(spec: schema.Algorithm) -> Loss:
+    """The loss of an `algorithm` section."""
+    from rlvr.algo.loss import Loss
+
+    return Loss(**spec.model_dump(include=set(Loss.__dataclass_fields__)))
+
+
+def verifier_of(benchmark: Benchmark) -> schema.Verifier:
+    """The verifier that a benchmark names, with its default settings."""
+    return schema.Verifier.model_validate({"name": benchmark.verifier})

@@ -1,0 +1,107 @@
+"""`rlvr train`: run a recipe, or take up a run where it stopped."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rlvr.errors import Interrupted, RecipeError
+
+if TYPE_CHECKING:
+    from rlvr.recipe.load import Loaded
+    from rlvr.runs.folder import RunFolder
+
+SAFE_AT_RESUME = ("run.steps", "run.save_every", "run.keep", "run.verify_workers", "eval.")
+
+
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a packaged one.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe.")
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Continue this run: a folder, a name under runs/, or `last`."),
+    ] = None,
+) -> None:
+    """Train a model on problems whose answers can be checked."""
+    from rlvr.recipe.check import check
+    from rlvr.recipe.load import find, load
+
+    changes = settings or []
+    if (recipe is None) == (resume is None):
+        raise RecipeError(
+            "say what to train: `rlvr train RECIPE`, or `rlvr train --resume RUN` to continue one"
+        )
+    if resume is not None:
+        loaded, folder = _taken_up(resume, changes)
+    else:
+        loaded, folder = load(find(str(recipe)), changes), None
+    for warning in check(loaded):
+        typer.echo(f"warning: {warning}", err=True)
+    _run(loaded, folder)
+
+
+def _taken_up(name: str, changes: list[str]) -> tuple[Loaded, RunFolder]:
+    """The recipe of a run folder, and the folder; refuses changes that would make it another run."""
+    from rlvr.recipe.load import load
+    from rlvr.runs.reader import find_run
+    from rlvr.train.run import resumed_recipe
+
+    folder = find_run(name)
+    unsafe = [change for change in changes if not change.startswith(SAFE_AT_RESUME)]
+    if unsafe:
+        raise RecipeError(
+            f"--set {unsafe[0]}: a run goes on as it began; at a resume only {', '.join(SAFE_AT_RESUME)}* may change. "
+            "Start a new run from its weights instead: --set model=RUN/checkpoints/STEP/model"
+        )
+    return resumed_recipe(folder, load(folder.expanded_recipe, changes)), folder
+
+
+def _run(loaded: Loaded, resume: RunFolder | None) -> None:
+    from rlvr.train.loop import train as loop
+    from rlvr.train.run import open_run
+    from rlvr.train.signals import Signals
+
+    with ExitStack() as stack:
+        signals = stack.enter_context(Signals())
+        run, state = open_run(
+            loaded,
+            resume=resume,
+            environment_data_dir=os.environ.get("RLVR_DATA_DIR"),
+            signals=signals,
+            stack=stack,
+        )
+        path = run.folder.path
+        try:
+            with _watched(path):
+                loop(run, state)
+        except Interrupted:
+            typer.echo(
+                f"stopped after step {state.step}; continue with: rlvr train --resume {path}", err=True
+            )
+            raise
+    typer.echo(f"run folder: {path}")
+
+
+@contextmanager
+def _watched(path: Path) -> Iterator[None]:
+    """Show the run while the block works; the view reads the run folder, as `rlvr runs watch` does."""
+    from rlvr.view.live import watch
+
+    stop = threading.Event()
+    view = threading.Thread(target=watch, args=(path,), kwargs={"stop": stop}, daemon=True)
+    view.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        view.join(timeout=5)

@@ -1,0 +1,146 @@
+"""Checkpoints that are whole or not there: written under a temporary name, synced, then renamed.
+
+    checkpoints/step-000050/
+      model/         weights, config and tokenizer in transformers' format (a peft adapter for LoRA)
+      trainer.pt     optimizer state
+      state.json     where the run stands
+      hashes.json    sha256 of every other file, written last and checked at load
+
+`warm-000200` stands for a place inside the warm start; the order is warm-* before step-*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError as SafetensorsError
+
+from rlvr.errors import RunError
+
+logger = logging.getLogger(__name__)
+
+NAME = re.compile(r"(warm|step)-(\d{6,})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """One that is on disk and whole."""
+
+    path: Path
+    """Its folder."""
+    state: Mapping[str, Any]
+    """Contents of state.json."""
+
+    @property
+    def model(self) -> Path:
+        """The folder that transformers loads."""
+        return self.path / "model"
+
+    def optimizer_states(self) -> list[dict[str, Any]]:
+        """State dictionaries in the order they were saved."""
+        states: list[dict[str, Any]] = torch.load(
+            self.path / "trainer.pt", map_location="cpu", weights_only=True
+        )
+        return states
+
+
+def save(
+    folder: Path,
+    name: str,
+    *,
+    write_model: Callable[[Path], None],
+    optimizers: list[torch.optim.Optimizer],
+    state: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Write checkpoint `name` into `folder` and delete all but the newest `keep`.
+
+    Raises RunError when the disk is full or refuses; older checkpoints are untouched then.
+    """
+    assert NAME.fullmatch(name), name
+    final, temporary = folder / name, folder / f".{name}.tmp"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        write_model(temporary / "model")
+        torch.save([o.state_dict() for o in optimizers], temporary / "trainer.pt")
+        (temporary / "state.json").write_text(json.dumps(dict(state), indent=2))
+        (temporary / "hashes.json").write_text(json.dumps(_hashes(temporary), indent=2))
+        for path in (*temporary.rglob("*"), temporary):
+            _sync(path)
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        _sync(folder)
+    except (OSError, RuntimeError, ValueError, SafetensorsError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        free = shutil.disk_usage(folder).free if folder.exists() else 0
+        raise RunError(
+            f"{final}: the checkpoint could not be written: {str(error).splitlines()[0]} ({free / 2**20:.0f} MiB free); "
+            "earlier checkpoints are whole. Free some space, then continue with --resume."
+        ) from error
+    for old in _names(folder)[keep:]:
+        shutil.rmtree(folder / old, ignore_errors=True)
+    return final
+
+
+def latest(folder: Path, *, on_damage: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint whose files match their hashes; `on_damage` hears of each newer one that does not."""
+    for name in _names(folder):
+        path = folder / name
+        fault = _fault(path)
+        if fault is None:
+            return Checkpoint(path=path, state=json.loads((path / "state.json").read_text()))
+        on_damage(f"checkpoint {path} is damaged ({fault}); an older one is used")
+    return None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed writer left half-written."""
+    for path in folder.glob(".*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _names(folder: Path) -> list[str]:
+    """Newest first."""
+    found = [m for p in folder.iterdir() if (m := NAME.fullmatch(p.name))] if folder.is_dir() else []
+    return [m[0] for m in sorted(found, key=lambda m: (m[1] == "step", int(m[2])), reverse=True)]
+
+
+def _fault(path: Path) -> str | None:
+    try:
+        expected = json.loads((path / "hashes.json").read_text())
+    except (OSError, ValueError) as error:
+        return f"hashes.json: {error}"
+    actual = _hashes(path)
+    for name, digest in expected.items():
+        if actual.get(name) != digest:
+            return f"{name} is missing" if name not in actual else f"{name} has changed"
+    return None
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "hashes.json")
+    return {str(p.relative_to(folder)): _digest(p) for p in files}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,99 @@
+"""From scored groups to the tensors of a step, and from those to micro-batches that fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from rlvr.algo.advantages import group_advantages
+from rlvr.types import Batch, ScoredGroup
+
+
+def teaches(group: ScoredGroup) -> bool:
+    """Whether the known rewards of the group differ: equal ones give no direction."""
+    return len({r for r in group.rewards if r is not None}) > 1
+
+
+def pack(
+    groups: Sequence[ScoredGroup],
+    *,
+    baseline: str,
+    scale: str,
+    epsilon: float,
+    mask_truncated: bool,
+    device: torch.device,
+) -> Batch:
+    """All completions of `groups` with their advantages, right-padded, in the order given.
+
+    A completion without a reward keeps its place but not one token of it counts; truncated ones likewise with
+    `mask_truncated`.
+    """
+    rows = [
+        (index, group.group.prompt_ids, completion, reward)
+        for index, group in enumerate(groups)
+        for completion, reward in zip(group.group.completions, group.rewards, strict=True)
+    ]
+    prompt_lengths_B = torch.tensor([len(prompt) for _, prompt, _, _ in rows])
+    completion_lengths_B = torch.tensor([len(c.token_ids) for _, _, c, _ in rows])
+    rewards_B = torch.tensor([float("nan") if r is None else r for _, _, _, r in rows], dtype=torch.float64)
+    group_B = torch.tensor([index for index, _, _, _ in rows])
+    counts_B = ~rewards_B.isnan()
+    if mask_truncated:
+        counts_B &= torch.tensor([c.finish != "length" for _, _, c, _ in rows])
+    advantages_B = group_advantages(
+        rewards_B, group_B, completion_lengths_B, baseline=baseline, scale=scale, epsilon=epsilon
+    )
+    inside_BC = torch.arange(int(completion_lengths_B.max())) < completion_lengths_B[:, None]
+    mask_BC = inside_BC & counts_B[:, None]
+    batch = Batch(
+        ids_BT=pad_sequence([torch.tensor(p + c.token_ids) for _, p, c, _ in rows], batch_first=True),
+        prompt_lengths_B=prompt_lengths_B,
+        lengths_B=prompt_lengths_B + completion_lengths_B,
+        mask_BC=mask_BC,
+        rollout_logprobs_BC=pad_sequence([torch.tensor(c.logprobs) for _, _, c, _ in rows], batch_first=True),
+        advantages_BC=advantages_B[:, None] * mask_BC,
+        group_B=group_B,
+    )
+    return Batch(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
+
+
+def take(batch: Batch, rows: torch.Tensor) -> Batch:
+    """The sequences `rows` [b], cut to the longest among them."""
+    lengths_b, prompts_b = batch.lengths_B[rows], batch.prompt_lengths_B[rows]
+    tokens, columns = int(lengths_b.max()), int((lengths_b - prompts_b).max())
+    return Batch(
+        ids_BT=batch.ids_BT[rows, :tokens],
+        prompt_lengths_B=prompts_b,
+        lengths_B=lengths_b,
+        mask_BC=batch.mask_BC[rows, :columns],
+        rollout_logprobs_BC=batch.rollout_logprobs_BC[rows, :columns],
+        advantages_BC=batch.advantages_BC[rows, :columns],
+        group_B=batch.group_B[rows],
+    )
+
+
+def minibatches(batch: Batch, count: int) -> list[torch.Tensor]:
+    """Rows of each of `count` updates, whole groups together, as equal as the number of groups allows."""
+    groups = batch.group_B.unique()
+    parts = torch.tensor_split(groups, min(count, len(groups)))
+    return [torch.isin(batch.group_B, part).nonzero()[:, 0] for part in parts]
+
+
+def micro_batches(batch: Batch, rows: torch.Tensor, token_budget: int) -> Iterator[torch.Tensor]:
+    """Split `rows` so that no micro-batch pads to more than `token_budget` tokens; similar lengths together.
+
+    A single sequence longer than the budget is a micro-batch of its own.  Rows without a token in the loss are
+    left out.
+    """
+    rows = rows[batch.mask_BC[rows].any(-1)]
+    lengths = batch.lengths_B[rows]
+    order = lengths.argsort(descending=True, stable=True)
+    rows, longest_first = rows[order], lengths[order].tolist()
+    start = 0
+    while start < len(rows):
+        size = max(1, token_budget // longest_first[start])
+        yield rows[start : start + size]
+        start += size

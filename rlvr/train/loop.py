@@ -1,0 +1,234 @@
+"""The loop.  Sample, verify, compare, update, publish; evaluate and save when due; until `run.steps`."""
+
+from __future__ import annotations
+
+import copy
+from time import perf_counter
+
+import torch
+
+from rlvr import build
+from rlvr.errors import Interrupted, RlvrError, RunError, TrainingError
+from rlvr.eval.run import evaluate
+from rlvr.policy import optim
+from rlvr.policy.model import load_model
+from rlvr.problems.sampler import Sampler
+from rlvr.runs.reader import read_metrics
+from rlvr.train.batch import pack
+from rlvr.train.run import Run, State
+from rlvr.train.stream import Stream, Taken
+from rlvr.train.update import UpdateSettings, update
+from rlvr.train.warm_start import warm_start
+from rlvr.types import Sampling, StepReport
+
+SKIPPED_LIMIT = 3
+"""Updates left out in a row before the run stops."""
+
+
+def train(run: Run, state: State) -> None:
+    """Go on from `state` to the last step.
+
+    On a signal or an error the last finished step is saved before it is passed on.
+    """
+    optimizers: list[torch.optim.Optimizer] = []
+    try:
+        if state.phase == "warm":
+            warm_start(run, state)
+            state.phase = "step"
+        optimizers.append(_optimizer(run))
+        run.restore_optimizers(optimizers)
+        _steps(run, state, optimizers[0])
+    except Interrupted as stop:
+        _keep(run, state, optimizers)
+        run.record.finish(f"stopped by signal {stop.signal_number}")
+        raise
+    except RlvrError as error:
+        if not isinstance(error, RunError):
+            _keep(run, state, optimizers)
+        run.record.finish(str(error))
+        raise
+    run.record.finish("finished")
+
+
+def _steps(run: Run, state: State, optimizer: torch.optim.Optimizer) -> None:
+    recipe = run.recipe
+    run.reference = _reference(run, state)
+    measured = {
+        (r.step, n.split("/")[1])
+        for r in read_metrics(run.folder.path)
+        if r.kind == "eval"
+        for n in r.metrics
+    }
+    with build.scorer(
+        recipe.verifier,
+        run.workers,
+        run.base_dir,
+        overlong=recipe.algorithm.overlong,
+        overlong_buffer=recipe.algorithm.overlong_buffer,
+        max_tokens=recipe.sampling.max_tokens,
+    ) as scorer:
+        stream = Stream(
+            sampler=Sampler(run.source, recipe.run.seed),
+            renderer=run.renderer,
+            engine=run.engine,
+            scorer=scorer,
+            sampling=Sampling(
+                max_tokens=recipe.sampling.max_tokens,
+                temperature=recipe.sampling.temperature,
+                stop_ids=run.renderer.stop_ids,
+            ),
+            group_size=recipe.sampling.group_size,
+            drop_zero_variance=recipe.algorithm.zero_variance == "drop",
+            oversample=recipe.algorithm.oversample,
+            seed=recipe.run.seed,
+        )
+        run.engine.load_weights(run.model, state.step)
+        while True:
+            if _due(state.step, recipe.eval.every, recipe.run.steps):
+                _evaluate(run, state, measured)
+            if _due(state.step, recipe.run.save_every, recipe.run.steps) and run.saved != state.name:
+                run.save(state, [optimizer])
+            if state.step >= recipe.run.steps:
+                return
+            _step(run, state, stream, optimizer)
+
+
+def _step(run: Run, state: State, stream: Stream, optimizer: torch.optim.Optimizer) -> None:
+    """One step: all of it happens, or nothing has."""
+    started = perf_counter()
+    taken = stream.take(run.recipe.optim.problems_per_step, state.step, state.cursor, run.record.phase)
+    with run.signals.deferred():
+        run.record.phase("update")
+        metrics = taken.metrics | _learn(run, state, taken, optimizer)
+        synced = perf_counter()
+        run.engine.load_weights(run.model, state.step + 1)
+        metrics["time/sync_s"] = perf_counter() - synced
+        state.step, state.cursor = state.step + 1, taken.cursor
+        metrics["time/step_s"] = perf_counter() - started
+        run.record.step(state.step, taken.groups, StepReport(metrics=metrics))
+    if state.skipped_in_a_row >= SKIPPED_LIMIT:
+        raise TrainingError(
+            f"step {state.step}: the gradient was not finite in {SKIPPED_LIMIT} steps in a row, so the weights did not move. "
+            "Lower optim.learning_rate, or use model.dtype float32; the weights of the last good step are saved."
+        )
+
+
+def _learn(run: Run, state: State, taken: Taken, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    algorithm, spec = run.recipe.algorithm, run.recipe.optim
+    if not taken.kept:
+        return {}
+    batch = pack(
+        taken.kept,
+        baseline=algorithm.baseline,
+        scale=algorithm.scale,
+        epsilon=algorithm.advantage_epsilon,
+        mask_truncated=algorithm.overlong == "mask",
+        device=run.device,
+    )
+    if not batch.mask_BC.any():
+        return {}
+    rate = optim.learning_rate_at(
+        state.step,
+        peak=spec.learning_rate,
+        warmup=spec.warmup_steps,
+        total=run.recipe.run.steps,
+        schedule=spec.schedule,
+    )
+    settings = UpdateSettings(
+        temperature=run.recipe.sampling.temperature,
+        minibatches=spec.minibatches,
+        micro_batch_tokens=spec.micro_batch_tokens,
+        max_grad_norm=spec.max_grad_norm,
+    )
+    metrics = update(run.model, run.reference, optimizer, batch, build.loss(algorithm), settings, rate)
+    state.skipped_in_a_row = state.skipped_in_a_row + 1 if metrics["optim/skipped"] else 0
+    return metrics
+
+
+def _evaluate(run: Run, state: State, measured: set[tuple[int, str]]) -> None:
+    """Measure on every benchmark that has no number for this step yet."""
+    spec, started = run.recipe.eval, perf_counter()
+    sampling = Sampling(
+        max_tokens=spec.max_tokens or run.recipe.sampling.max_tokens,
+        temperature=spec.temperature,
+        top_p=spec.top_p,
+        top_k=spec.top_k,
+        stop_ids=run.renderer.stop_ids,
+    )
+    for benchmark, source in run.benchmarks:
+        if (state.step, benchmark.name) in measured:
+            continue
+        checker = build.verifier_of(benchmark)
+        with build.scorer([checker], run.workers, run.base_dir) as scorer:
+            result = evaluate(
+                benchmark.name,
+                source,
+                run.renderer,
+                run.engine,
+                scorer,
+                sampling,
+                samples=spec.samples,
+                seed=run.recipe.run.seed,
+                limit=spec.limit,
+                record_path=run.folder.eval_file(state.step, benchmark.name),
+                step=state.step,
+                progress=lambda done, total, name=benchmark.name: run.record.phase(
+                    f"eval {name}", done, total
+                ),
+                verifier=benchmark.verifier,
+                expected=benchmark.n,
+            )
+        run.record.eval(
+            state.step,
+            benchmark.name,
+            {
+                "avg_at_k": result.avg_at_k,
+                "ci_low": result.interval.low if result.interval else float("nan"),
+                "ci_high": result.interval.high if result.interval else float("nan"),
+                "pass_at_k": result.pass_at_k[max(result.pass_at_k)],
+                "truncated_share": result.shares["truncated"],
+                "no_answer_share": result.shares["no_answer"],
+                "timeout_share": result.shares["timeout"],
+                "error_share": result.shares["error"],
+                "length_mean_tokens": result.tokens_mean,
+                "problems": float(result.n),
+                "samples": float(result.k),
+            },
+        )
+        measured.add((state.step, benchmark.name))
+
+
+def _optimizer(run: Run) -> torch.optim.Optimizer:
+    spec = run.recipe.optim
+    return optim.adamw(
+        run.model.parameters(),
+        learning_rate=spec.learning_rate,
+        betas=spec.betas,
+        epsilon=spec.epsilon,
+        weight_decay=spec.weight_decay,
+    )
+
+
+def _reference(run: Run, state: State) -> torch.nn.Module | None:
+    """The model as it was at step 0, where the loss needs it; kept in the run folder for a resume."""
+    if run.recipe.algorithm.kl == "off":
+        return None
+    folder = run.folder.path / "reference"
+    if state.step == 0:
+        reference: torch.nn.Module = copy.deepcopy(run.model)
+        run.model.save_pretrained(folder)
+    else:
+        reference = load_model(
+            str(folder), revision=None, dtype=run.recipe.model.dtype, device=str(run.device)
+        )
+    return reference.requires_grad_(False).eval()
+
+
+def _keep(run: Run, state: State, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Save the last finished step, unless that is done or the phase of the state has no optimizer yet."""
+    if optimizers and run.saved != state.name and state.phase == "step":
+        run.save(state, optimizers)
+
+
+def _due(step: int, every: int, last: int) -> bool:
+    return step in (0, last) or (every > 0 and step % every == 0)

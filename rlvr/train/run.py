@@ -1,0 +1,234 @@
+"""A run: everything the loop works with, made from a recipe or taken up from a run folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlvr import build
+from rlvr.errors import RecipeError, RunError
+from rlvr.eval.benchmarks import Benchmark
+from rlvr.policy import checkpoint
+from rlvr.policy import model as models
+from rlvr.problems.prompts import Renderer
+from rlvr.problems.sources import Source
+from rlvr.recipe.explain import expand
+from rlvr.recipe.load import Loaded
+from rlvr.recipe.schema import Recipe
+from rlvr.rollout.engine import Engine
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.manifest import build_manifest, read_manifest, write_manifest
+from rlvr.runs.writer import Record
+from rlvr.train.signals import Signals
+
+
+@dataclass(slots=True)
+class State:
+    """Where a run stands; with the weights and the optimizer it is all that a checkpoint holds."""
+
+    phase: str = "warm"
+    """`warm` during the supervised steps, then `step`."""
+    warm_step: int = 0
+    """Supervised steps done."""
+    step: int = 0
+    """Steps of reinforcement learning done; also the weight version."""
+    cursor: int = 0
+    """Problems used up."""
+    skipped_in_a_row: int = 0
+    """Updates left out one after the other since gradients were not finite."""
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name."""
+        return f"{self.phase}-{self.step if self.phase == 'step' else self.warm_step:06d}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """The objects of one run in this process."""
+
+    recipe: Recipe
+    """What to do."""
+    base_dir: Path
+    """Folder that relative paths of the recipe start from."""
+    folder: RunFolder
+    """Where it is written down."""
+    record: Record
+    """The writer of that folder."""
+    signals: Signals
+    """Who turns Ctrl-C into a clean end."""
+    model: Any
+    """The policy."""
+    tokenizer: Any
+    """Its tokenizer."""
+    renderer: Renderer
+    """Problems to tokens."""
+    engine: Engine
+    """Who samples."""
+    source: Source
+    """What it practises on."""
+    worked: Any | None
+    """Worked solutions of the warm start."""
+    benchmarks: list[tuple[Benchmark, Source]]
+    """Held-out sets."""
+    workers: int
+    """Verifier processes."""
+    restored: checkpoint.Checkpoint | None
+    """What it was taken up from, until its optimizer state is loaded."""
+    reference: Any | None = None
+    """The starting model, where the loss has a KL penalty."""
+    saved: str = ""
+    """Name of the newest checkpoint."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the policy lives."""
+        return next(self.model.parameters()).device
+
+    def restore_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Load the saved optimizer state, once; a checkpoint of the other phase has another number of them."""
+        if self.restored is None:
+            return
+        states = self.restored.optimizer_states()
+        for optimizer, state in zip(optimizers, states, strict=bool(states)):
+            optimizer.load_state_dict(state)
+        self.restored = None
+
+    def save(self, state: State, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Write a checkpoint of `state`; a signal waits until it is whole."""
+        self.record.phase("save")
+
+        def write_model(folder: Path) -> None:
+            self.model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+
+        with self.signals.deferred():
+            checkpoint.save(
+                self.folder.checkpoints,
+                state.name,
+                write_model=write_model,
+                optimizers=list(optimizers),
+                state=asdict(state),
+                keep=self.recipe.run.keep,
+            )
+            self.saved = state.name
+
+
+def open_run(
+    loaded: Loaded,
+    *,
+    resume: RunFolder | None,
+    environment_data_dir: str | None,
+    signals: Signals,
+    stack: ExitStack,
+) -> tuple[Run, State]:
+    """Everything a run needs, and where it stands; its lock and engine are let go when `stack` unwinds.
+
+    A new run's folder is made last: a recipe, data or model that is wrong leaves nothing behind.
+    """
+    recipe, base_dir = loaded.recipe, loaded.path.parent.resolve()
+    torch.set_num_threads(recipe.run.threads or os.cpu_count() or 1)
+    data = build.data_dir(loaded, environment_data_dir)
+    source = build.source(recipe.problems, base_dir, data)
+    worked = recipe.warm_start and build.worked(recipe.warm_start, recipe.problems, base_dir, data)
+    benchmarks = build.benchmarks(recipe.eval, base_dir, data)
+    notes: list[str] = []
+    restored = None
+    if resume is not None:
+        stack.enter_context(resume.lock())
+        checkpoint.remove_leftovers(resume.checkpoints)
+        restored = checkpoint.latest(resume.checkpoints, on_damage=notes.append)
+        _same_data(resume, source)
+    model, tokenizer = build.policy(loaded, restored.model if restored else None)
+    renderer = build.renderer(tokenizer, model)
+    _room_to_write(recipe, renderer)
+    if recipe.sampling.engine == "auto":
+        notes.append("sampling.engine auto -> hf: the only engine of this version")
+    engine = build.engine(recipe.sampling.engine, model, tokenizer, recipe.sampling.batch_size)
+    state = State(**restored.state) if restored else State(phase="warm" if worked else "step")
+    if resume is None:
+        folder = _new_folder(loaded, source, model)
+        stack.enter_context(folder.lock())
+    else:
+        folder = resume
+        _note_steps(folder, recipe.run.steps)
+    record = Record(folder, state.step if restored else None, state.warm_step)
+    for note in notes:
+        record.note(note)
+    run = Run(
+        recipe=recipe,
+        base_dir=base_dir,
+        folder=folder,
+        record=record,
+        signals=signals,
+        model=model,
+        tokenizer=tokenizer,
+        renderer=renderer,
+        engine=engine,
+        source=source,
+        worked=worked,
+        benchmarks=benchmarks,
+        workers=recipe.run.verify_workers or min(8, os.cpu_count() or 1),
+        restored=restored,
+        saved=state.name if restored else "",
+    )
+    stack.callback(engine.close)
+    return run, state
+
+
+def resumed_recipe(folder: RunFolder, loaded: Loaded) -> Loaded:
+    """The recipe read from a run folder, with relative paths where they were."""
+    return replace(loaded, path=Path(read_manifest(folder).base_dir) / folder.expanded_recipe.name)
+
+
+def _new_folder(loaded: Loaded, source: Source, model: Any) -> RunFolder:
+    recipe = loaded.recipe
+    name = recipe.run.name or f"{loaded.path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = RunFolder.create(Path(recipe.run.dir), name)
+    folder.recipe.write_text(loaded.text)
+    folder.expanded_recipe.write_text(expand(recipe))
+    manifest = build_manifest(
+        name=name,
+        recipe_text=loaded.text,
+        command=sys.argv,
+        steps=recipe.run.steps,
+        seed=recipe.run.seed,
+        model_hash=models.fingerprint(model),
+        data_hash=source.fingerprint,
+        base_dir=str(loaded.path.parent.resolve()),
+        gpus=[torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    )
+    write_manifest(folder, manifest)
+    return folder
+
+
+def _note_steps(folder: RunFolder, steps: int) -> None:
+    manifest = read_manifest(folder)
+    if manifest.steps != steps:
+        write_manifest(folder, manifest.model_copy(update={"steps": steps}))
+
+
+def _same_data(folder: RunFolder, source: Source) -> None:
+    before = read_manifest(folder).data_hash
+    if source.fingerprint != before:
+        raise RunError(
+            f"{folder.path}: {source.name} has changed since the run began (sha256 {before[:12]} then, "
+            f"{source.fingerprint[:12]} now); put the data back, or start a new run."
+        )
+
+
+def _room_to_write(recipe: Recipe, renderer: Renderer) -> None:
+    longest = max(recipe.sampling.max_tokens, recipe.eval.max_tokens or 0)
+    if longest >= renderer.context:
+        raise RecipeError(
+            f"sampling.max_tokens or eval.max_tokens = {longest}: the model's context is {renderer.context} tokens, prompt "
+            f"included; set it to {renderer.context // 2} or less."
+        )

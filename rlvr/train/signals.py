@@ -1,0 +1,56 @@
+"""Signals become `Interrupted` at a place where the run can be saved.
+
+The first SIGINT, SIGTERM or SIGHUP raises in the main thread at once, or at the end of a `deferred` block (an
+optimizer step or a checkpoint is never cut in half).  The second one ends the process on the spot.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from rlvr.errors import Interrupted
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Signals:
+    """Use as a context manager around the run; must be entered in the main thread."""
+
+    def __init__(self) -> None:
+        self._before: dict[signal.Signals, Any] = {}
+        self._received: int | None = None
+        self._depth = 0
+
+    def __enter__(self) -> Signals:
+        for number in STOPPING:
+            self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Finish the block before a signal is heard."""
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+        if self._depth == 0 and self._received is not None:
+            raise Interrupted(self._received)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self._received is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self._received = number
+        if self._depth == 0:
+            raise Interrupted(number)

@@ -1,0 +1,132 @@
+"""The first three rooms of the pipeline in a row: problems -> completions -> verdicts, one step's worth at a time.
+
+Checking overlaps with sampling: a group goes to the verifiers the moment its last completion has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from rlvr.errors import ProblemsError
+from rlvr.problems.prompts import Renderer
+from rlvr.problems.sampler import Sampler, completion_seed
+from rlvr.rollout.engine import Engine
+from rlvr.train.batch import teaches
+from rlvr.types import Problem, Request, Sampling, ScoredGroup
+from rlvr.verify.compose import Pending, Scorer
+
+Progress = Callable[[str, int, int], None]
+
+TOO_LONG_IN_A_ROW = 1000
+"""So many problems that do not fit the context, one after the other, end the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What one step draws from the stream."""
+
+    groups: list[ScoredGroup]
+    """Everything sampled, in the order of the problems."""
+    kept: list[ScoredGroup]
+    """What the step trains on."""
+    cursor: int
+    """Where the next step's problems begin."""
+    metrics: dict[str, float]
+    """Times, speed and skipped prompts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Draws scored groups; a pure function of (weights, seed, step, cursor)."""
+
+    sampler: Sampler
+    """Problems in order."""
+    renderer: Renderer
+    """Problems to tokens."""
+    engine: Engine
+    """Tokens to completions."""
+    scorer: Scorer
+    """Completions to rewards."""
+    sampling: Sampling
+    """How to draw."""
+    group_size: int
+    """Completions a problem."""
+    drop_zero_variance: bool
+    """Keep only groups that teach."""
+    oversample: float
+    """Sample up to this many times the groups asked for while too few are kept."""
+    seed: int
+    """`run.seed`."""
+
+    def take(self, count: int, step: int, cursor: int, progress: Progress) -> Taken:
+        """`count` groups for `step` (fewer kept if zero-variance groups are dropped), from problem `cursor` on."""
+        self.sampler.cursor = cursor
+        groups: list[ScoredGroup] = []
+        kept: list[ScoredGroup] = []
+        seconds = {"sample": 0.0, "verify": 0.0}
+        too_long = 0
+        limit = int(count * self.oversample)
+        while not groups or (len(kept) < count and len(groups) < limit and self.oversample > 1):
+            wanted = min(count - len(kept), limit - len(groups))
+            requests, skipped = self._requests(wanted, step)
+            new = self._sample_and_verify(requests, seconds, progress)
+            too_long += skipped
+            groups += new
+            kept += [g for g in new if teaches(g) or not self.drop_zero_variance]
+        tokens = sum(len(c.token_ids) for g in groups for c in g.group.completions)
+        return Taken(
+            groups=groups,
+            kept=kept,
+            cursor=self.sampler.cursor,
+            metrics={
+                "time/sample_s": seconds["sample"],
+                "time/verify_s": seconds["verify"],
+                "rollout/tokens_per_s": tokens / max(seconds["sample"], 1e-9),
+                "rollout/prompts_too_long": float(too_long),
+                "batch/groups": float(len(kept)),
+            },
+        )
+
+    def _requests(self, count: int, step: int) -> tuple[list[Request], int]:
+        """The next `count` problems that fit the context, and how many were passed over."""
+        requests: list[Request] = []
+        skipped = in_a_row = 0
+        while len(requests) < count:
+            for serial, problem in self.sampler.take(count - len(requests)):
+                ids = self.renderer.render(problem)
+                if self.renderer.fits(ids, self.sampling.max_tokens):
+                    requests.append(self._request(serial, problem, ids, step))
+                    in_a_row = 0
+                    continue
+                skipped, in_a_row = skipped + 1, in_a_row + 1
+                if in_a_row >= TOO_LONG_IN_A_ROW or in_a_row == self.sampler.source.size:
+                    raise ProblemsError(
+                        f"{in_a_row} problems in a row do not fit: the last prompt has {len(ids)} tokens, sampling.max_tokens "
+                        f"= {self.sampling.max_tokens} and the model's context is {self.renderer.context}; lower "
+                        "sampling.max_tokens or use a model with a longer context."
+                    )
+        return requests, skipped
+
+    def _request(self, serial: int, problem: Problem, ids: tuple[int, ...], step: int) -> Request:
+        seeds = tuple(completion_seed(self.seed, step, serial, i) for i in range(self.group_size))
+        return Request(problem=problem, prompt_ids=ids, seeds=seeds)
+
+    def _sample_and_verify(
+        self, requests: Sequence[Request], seconds: dict[str, float], progress: Progress
+    ) -> list[ScoredGroup]:
+        started = perf_counter()
+        progress("sample", 0, len(requests))
+        pending: dict[int, Pending] = {}
+        for index, group in self.engine.generate(requests, self.sampling):
+            pending[index] = self.scorer.submit(group, requests[index].seeds[0] % 2**32)
+            progress("sample", len(pending), len(requests))
+        sampled = perf_counter()
+        scored = []
+        for index in range(len(requests)):
+            progress("verify", index, len(requests))
+            scored.append(pending[index].result())
+        seconds["sample"] += sampled - started
+        seconds["verify"] += perf_counter() - sampled
+        return scored
