@@ -1,7 +1,11 @@
-"""From a recipe to objects: the one place where names become things.  The rooms take values, never a recipe."""
+"""From a recipe to objects: the one place where names become things.
+
+The rooms take values, never a recipe.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,21 +22,36 @@ from rlvr.recipe import schema
 from rlvr.recipe.load import Loaded
 from rlvr.rollout.engine import Engine
 from rlvr.rollout.hf import HfEngine
+from rlvr.runs.reader import find_run
 from rlvr.verify.compose import Overlong, Scorer
 from rlvr.verify.pool import Pool, Spec
 
 if TYPE_CHECKING:
     from rlvr.algo.loss import Loss
 
+logger = logging.getLogger(__name__)
+
+
+def resolve_run(name: str) -> Path | None:
+    """The run folder that a person means by a path, a name under runs/ or `last`; None where it is none."""
+    path = Path(name)
+    if path.exists() or len(path.parts) > 1:
+        return path if (path / "manifest.json").is_file() else None
+    if name != "last" and not (Path("runs") / name / "manifest.json").is_file():
+        return None
+    return find_run(name).path
+
 
 def resolve_model(name: str) -> str:
-    """The model that a person means by a model folder, a hub name, a run folder or one of its checkpoints."""
-    path = Path(name)
-    if (path / "checkpoints").is_dir():
+    """The model that a person means by a model folder, a hub name, a run or one of its checkpoints."""
+    run, path = resolve_run(name), Path(name)
+    if run is not None:
         faults: list[str] = []
-        newest = checkpoint.latest(path / "checkpoints", on_damage=faults.append)
+        newest = checkpoint.latest(run / "checkpoints", on_damage=faults.append)
         if newest is None:
-            raise RunError(f"{path}: this run has no whole checkpoint yet{''.join(f'; {f}' for f in faults)}")
+            raise RunError(f"{run}: this run has no whole checkpoint yet{''.join(f'; {f}' for f in faults)}")
+        for fault in faults:
+            logger.warning("%s", fault)
         return str(newest.model)
     if (path / "model" / "config.json").is_file() or (path / "model" / "adapter_config.json").is_file():
         return str(path / "model")
@@ -55,8 +74,8 @@ def policy(loaded: Loaded, resumed: Path | None) -> tuple[Any, Any]:
 
         tokenizer = make_tokenizer(spec.make.tokenizer)
         sizes = spec.make.model_dump(exclude={"tokenizer"})
-        model = models.make_model(tokenizer, **sizes, seed=seed)
-        model.to(models.resolve_device(spec.device), models.DTYPES[spec.dtype])
+        made: Any = models.make_model(tokenizer, **sizes, seed=seed)
+        model = made.to(models.resolve_device(spec.device), models.DTYPES[spec.dtype])
     else:
         assert spec.name is not None, "the schema asks for `name` or `make`"
         name = str(loaded.resolve(spec.name)) if spec.name.startswith((".", "/", "~")) else spec.name
@@ -133,7 +152,7 @@ def source(spec: schema.Problems, base_dir: Path, data: Path | None) -> Source:
 
 
 def worked(spec: schema.WarmStart, problems: schema.Problems, base_dir: Path, data: Path | None) -> Any:
-    """Worked solutions: a generator with `worked(index)`, or a sequence of `Worked` read from a file or the hub."""
+    """Worked solutions: a generator with `worked(index)`, or a sequence of `Worked` read from file or hub."""
     rows = spec.problems or problems
     if rows.source in GENERATORS:
         return make_generator(rows.source, split=rows.split, options=rows.options)

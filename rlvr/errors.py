@@ -1,5 +1,6 @@
-"""The one tree of errors.  Each class names the party at fault; every message says what, where and what to do.
+"""The one tree of errors.
 
+Each class names the party at fault; every message says what, where and what to do.
 A bad completion is data (`Verdict.status`), never an exception.
 """
 

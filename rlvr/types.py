@@ -1,6 +1,7 @@
 """The types that flow through the pipeline; every room speaks these and no room imports another.
 
-problems -Problem-> rollout -Group-> verify -ScoredGroup-> algo, train/batch -Batch-> train/update -StepReport-> runs
+problems -Problem-> rollout -Group-> verify -ScoredGroup-> algo, train/batch -Batch-> train/update
+-StepReport-> runs
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Completion:
     token_ids: tuple[int, ...]
     """The sampled tokens [T], end token included."""
     logprobs: tuple[float, ...]
-    """[T] log-probability of each token under the distribution it was drawn from (rollout policy mu), nats."""
+    """[T] log-probability of each token under the distribution drawn from (rollout policy mu), nats."""
     text: str
     """The tokens decoded, special tokens left out."""
     finish: Finish
@@ -142,12 +143,12 @@ class ScoredGroup:
     verdicts: tuple[Verdict, ...]
     """[G] one a completion."""
     rewards: tuple[float | None, ...]
-    """[G] after composing and shaping; None where the verdict is `error`: such a completion trains nothing."""
+    """[G] after composing and shaping; None where the verdict is `error`: that completion trains nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """The sequences of one optimizer step, right-padded: B sequences, T tokens, prompt and completion together."""
+    """The B sequences of one optimizer step, right-padded to T tokens, prompt and completion together."""
 
     ids_BT: torch.Tensor
     """int64 [B, T] token ids."""

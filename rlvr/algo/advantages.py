@@ -1,5 +1,7 @@
-"""Rewards of siblings -> advantages.  Statistics run over the whole batch; a reward of NaN (could not be checked)
-takes no part in them and gets advantage 0.
+"""Rewards of siblings -> advantages.
+
+Statistics run over the whole batch; a reward of NaN (could not be checked) takes no part in them and gets
+advantage 0.
 
 Shapes: B sequences; `group_B` says which sequences are siblings.
 """
@@ -46,7 +48,7 @@ def group_advantages(
 
 
 def zero_variance_groups(rewards_B: torch.Tensor, group_B: torch.Tensor) -> torch.Tensor:
-    """bool [groups]: the known rewards of the group are all equal (or fewer than two), so it teaches nothing."""
+    """bool [groups]: the known rewards of the group are all equal (or fewer than two): it teaches nothing."""
     groups = int(group_B.max()) + 1 if len(group_B) else 0
     valid_B = ~rewards_B.isnan()
     low = torch.full((groups,), torch.inf, dtype=rewards_B.dtype).scatter_reduce(

@@ -1,4 +1,4 @@
-"""Rollout correction: the constant weight pi_old / mu of tokens that the engine drew from a slightly other policy."""
+"""Rollout correction: the weight pi_old / mu of tokens that the engine drew from a slightly other policy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def correction_weights(
 ) -> torch.Tensor:
     """Weights [B, T], constant with respect to the parameters.
 
-    `none`: 1; `token_truncate`: min(pi_old / mu, high) (TIS); `token_mask`: pi_old / mu inside [low, high], else 0
-    (IcePop, arXiv:2510.18855).  The denominators of the aggregation do not change.
+    `none`: 1; `token_truncate`: min(pi_old / mu, high) (TIS); `token_mask`: pi_old / mu inside [low, high],
+    else 0 (IcePop, arXiv:2510.18855).  The denominators of the aggregation do not change.
     """
     if kind == "none":
         return torch.ones_like(old_BT)

@@ -1,7 +1,7 @@
 """Ratios and gates: how far each token's push is trusted.
 
-A gate returns the coefficient c that multiplies A * grad log pi (reference: the gradient of its textbook surrogate),
-and the value of that surrogate, to be logged.  Shapes [B, T]; all inputs are detached.
+A gate returns the coefficient c that multiplies A * grad log pi (reference: the gradient of its textbook
+surrogate), and the value of that surrogate, to be logged.  Shapes [B, T]; all inputs are detached.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def ratios(
 ) -> torch.Tensor:
     """Importance ratio pi / base, [B, T].
 
-    `token`: each token its own; `sequence`: the geometric mean over the sequence's tokens, the same for all of them
-    (GSPO, arXiv:2507.18071 eq. 7); `none`: 1.
+    `token`: each token its own; `sequence`: the geometric mean over the sequence's tokens, the same for all
+    of them (GSPO, arXiv:2507.18071 eq. 7); `none`: 1.
     """
     if level == "none":
         return torch.ones_like(logprobs_BT)
@@ -49,7 +49,10 @@ def clip(
 def cispo(
     ratio_BT: torch.Tensor, advantages_BT: torch.Tensor, logprobs_BT: torch.Tensor, *, cap: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ratio capped at the absolute value `cap` is a constant weight of log pi (MiniMax-M1, arXiv:2506.13585 eq. 4)."""
+    """The ratio capped at the absolute value `cap` is a constant weight of log pi.
+
+    MiniMax-M1, arXiv:2506.13585 eq. 4.
+    """
     weight = ratio_BT.clamp_max(cap)
     return weight, weight * advantages_BT * logprobs_BT
 

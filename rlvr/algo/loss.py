@@ -2,8 +2,9 @@
 
     loss = -(stop_gradient(C) * log pi).sum(),    C = n * w * c * A  -  n * coef * d(KL)/d(log pi)
 
-n normaliser (aggregate.py), w rollout correction (corrections.py), c gate (gates.py), A advantage (advantages.py).
-One detached tensor, one backward pass: micro-batches, padding and order change no gradient.
+n normaliser (aggregate.py), w rollout correction (corrections.py), c gate (gates.py),
+A advantage (advantages.py).  One detached tensor, one backward pass: micro-batches, padding and order change
+no gradient.
 """
 
 from __future__ import annotations

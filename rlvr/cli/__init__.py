@@ -1,0 +1,1 @@
+"""The `rlvr` command: one file a family of commands, heavy imports inside them."""

@@ -195,10 +195,13 @@ def _advance(bars: Progress, task: TaskID, done: int, total: int) -> None:
 
 def _folder(model_name: str, model_hash: str) -> Path:
     """A run's own `evals`, else `evals/NAME-HASH` here."""
-    run = Path(model_name)
-    if (run / "metrics.jsonl").is_file():
-        return run / "evals"
-    name = re.sub(r"[^\w.-]+", "-", run.resolve().name if run.exists() else model_name).strip("-")
+    from rlvr import build
+
+    run = build.resolve_run(model_name)
+    if run is not None:
+        return run / "evals" / f"model-{model_hash[:8]}"
+    path = Path(model_name)
+    name = re.sub(r"[^\w.-]+", "-", path.resolve().name if path.exists() else model_name).strip("-")
     return Path("evals") / f"{name}-{model_hash[:8]}"
 
 

@@ -60,7 +60,8 @@ def _taken_up(name: str, changes: list[str]) -> tuple[Loaded, RunFolder]:
     unsafe = [change for change in changes if not change.startswith(SAFE_AT_RESUME)]
     if unsafe:
         raise RecipeError(
-            f"--set {unsafe[0]}: a run goes on as it began; at a resume only {', '.join(SAFE_AT_RESUME)}* may change. "
+            f"--set {unsafe[0]}: a run goes on as it began; at a resume only "
+            f"{', '.join(SAFE_AT_RESUME)}* may change. "
             "Start a new run from its weights instead: --set model=RUN/checkpoints/STEP/model"
         )
     return resumed_recipe(folder, load(folder.expanded_recipe, changes)), folder

@@ -85,8 +85,9 @@ def save(
         shutil.rmtree(temporary, ignore_errors=True)
         free = shutil.disk_usage(folder).free if folder.exists() else 0
         raise RunError(
-            f"{final}: the checkpoint could not be written: {str(error).splitlines()[0]} ({free / 2**20:.0f} MiB free); "
-            "earlier checkpoints are whole. Free some space, then continue with --resume."
+            f"{final}: the checkpoint could not be written: {str(error).splitlines()[0]} "
+            f"({free / 2**20:.0f} MiB free); earlier checkpoints are whole. "
+            "Free some space, then continue with --resume."
         ) from error
     for old in _names(folder)[keep:]:
         shutil.rmtree(folder / old, ignore_errors=True)
@@ -94,7 +95,7 @@ def save(
 
 
 def latest(folder: Path, *, on_damage: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint whose files match their hashes; `on_damage` hears of each newer one that does not."""
+    """The newest checkpoint whose files match their hashes; `on_damage` hears of newer ones that do not."""
     for name in _names(folder):
         path = folder / name
         fault = _fault(path)

@@ -1,7 +1,7 @@
 """Log-probabilities of completion tokens under the policy, without ever holding all logits.
 
-Only the hidden states that predict a completion token reach the output head, some rows at a time; each chunk of
-logits is recomputed in the backward pass.
+Only the hidden states that predict a completion token reach the output head, some rows at a time; each chunk
+of logits is recomputed in the backward pass.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def _head(
         return chunk(hidden_ND, targets_N)
     parts = [
         checkpoint(chunk, h, t, use_reentrant=False)
-        for h, t in zip(hidden_ND.split(rows), targets_N.split(rows), strict=True)
+        for h, t in zip(torch.split(hidden_ND, rows), torch.split(targets_N, rows), strict=True)
     ]
     return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
 
 def scale_logits(logits: torch.Tensor, config: Any) -> torch.Tensor:
-    """What some architectures do between head and softmax: Gemma's soft cap, Cohere's and Granite's scales."""
+    """What some architectures do between head and softmax: Gemma's soft cap, Cohere's, Granite's scales."""
     if getattr(config, "final_logit_softcapping", None):
         logits = (logits / config.final_logit_softcapping).tanh() * config.final_logit_softcapping
     if getattr(config, "logit_scale", None):

@@ -16,10 +16,14 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+from transformers.utils import logging as hf_logging
 
 from rlvr.errors import ModelError, near_miss
 
 logger = logging.getLogger(__name__)
+
+# Its progress bars would tear our lines apart.
+hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -54,9 +58,11 @@ def make_model(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen3ForCausalLM(config).to(torch.float32).eval()
-        # The default 0.02 is tiny beside Adam's first steps: rare tokens would all drift to one and the same vector.
-        torch.nn.init.normal_(model.get_input_embeddings().weight, std=hidden_size**-0.5)
+        qwen3: Any = Qwen3ForCausalLM
+        model: PreTrainedModel = qwen3(config).to(torch.float32).eval()
+        embeddings: Any = model.get_input_embeddings()
+        # The default 0.02 is tiny beside Adam's first steps: rare tokens would all drift to one same vector.
+        torch.nn.init.normal_(embeddings.weight, std=hidden_size**-0.5)
         return model
 
 
@@ -67,10 +73,13 @@ def load_model(name: str, *, revision: str | None, dtype: str, device: str) -> P
     """
     _require_folder(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, revision=revision or "main", dtype=DTYPES[dtype])
+        found: Any = AutoModelForCausalLM.from_pretrained(
+            name, revision=revision or "main", dtype=DTYPES[dtype]
+        )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model `{name}` cannot be loaded: {_first_line(error)}") from error
-    return model.to(resolve_device(device)).eval()
+    model: PreTrainedModel = found.to(resolve_device(device)).eval()
+    return model
 
 
 def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:

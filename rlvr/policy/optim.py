@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -31,7 +31,10 @@ def adamw(
 def warm_start_optimizers(
     model: Any, kind: str, *, learning_rate: float, betas: tuple[float, float], weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """`adamw` for everything, or `muon` for the hidden matrices with AdamW for the rest (kellerjordan.github.io/posts/muon)."""
+    """`adamw` for everything, or `muon` for the hidden matrices with AdamW for the rest.
+
+    Muon: kellerjordan.github.io/posts/muon.
+    """
     settings: dict[str, Any] = {
         "learning_rate": learning_rate, "betas": betas, "epsilon": 1e-8, "weight_decay": weight_decay
     }  # fmt: skip
@@ -48,9 +51,10 @@ def warm_start_optimizers(
 
 
 def learning_rate_at(step: int, *, peak: float, warmup: int, total: int, schedule: str) -> float:
-    """Rate of the 0-based `step`: linear rise over `warmup` steps, then `constant`, `linear` or `cosine` to 0 at `total`.
+    """Rate of the 0-based `step`: linear rise over `warmup` steps, then `schedule` until `total`.
 
-    `late_linear` stays at the peak for the first half and then falls linearly to 0.
+    `constant` stays at the peak; `linear` and `cosine` fall to 0 at `total`; `late_linear` stays at
+    the peak for the first half and then falls linearly to 0.
     """
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
@@ -77,7 +81,7 @@ def step(
     return norm, finite
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda share: 1.0,
     "linear": lambda share: 1.0 - share,
     "cosine": lambda share: 0.5 * (1 + math.cos(math.pi * share)),

@@ -3,8 +3,8 @@
     Ana has 6. Fay has 2 fewer than Ana. Bo has 3 times as many as Fay. How many does Bo have?
     <think>Ana:6. Fay:6-2=4. Bo:3*4=12</think><answer>12
 
-A problem belongs to the `test` split when the hash of its whole text falls into one bucket of ten, so training and
-held-out problems are disjoint by construction, whatever the seeds.
+A problem belongs to the `test` split when the hash of its whole text falls into one bucket of ten, so
+training and held-out problems are disjoint by construction, whatever the seeds.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Fact:
 
 
 class Story:
-    """Endless source of word problems; problem `index` of a split is a pure function of (seed, split, index)."""
+    """Endless source of word problems; each is a pure function of (seed, split, index)."""
 
     size = None
 
@@ -102,7 +102,10 @@ class Story:
         )
 
     def worked(self, index: int) -> list[Worked]:
-        """Two habits to start from: the working written out, and a blind guess (any number, right by luck alone)."""
+        """Two habits to start from: the working written out, and a blind guess.
+
+        The guess is any number, right by luck alone.
+        """
         problem = self[index]
         _, chain = self._draw(index)
         guess = random.Random(f"guess {problem.id}").randint(0, LARGEST)

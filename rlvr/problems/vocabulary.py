@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -20,7 +21,9 @@ PAD, UNKNOWN, USER, ASSISTANT, SYSTEM, END = SPECIAL = (
     "<|end|>",
 )
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
@@ -30,10 +33,11 @@ def make_tokenizer(name: str) -> PreTrainedTokenizerFast:
 
     Raises RecipeError for an unknown name.
     """
-    makers = {"bytes": _bytes, "story": lambda: _phrases(VOCABULARY)}
+    makers: dict[str, Callable[[], Tokenizer]] = {"bytes": _bytes, "story": lambda: _phrases(VOCABULARY)}
     if name not in makers:
         raise RecipeError(f"model.make.tokenizer = {name}: no such vocabulary{near_miss(name, makers)}")
-    return PreTrainedTokenizerFast(
+    fast: Any = PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast = fast(
         tokenizer_object=makers[name](),
         pad_token=PAD,
         unk_token=UNKNOWN,
@@ -42,6 +46,7 @@ def make_tokenizer(name: str) -> PreTrainedTokenizerFast:
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
     )
+    return tokenizer
 
 
 def _phrases(phrases: Sequence[str]) -> Tokenizer:

@@ -1,0 +1,1 @@
+"""Sampling: the engines that turn prompts into groups of completions with their log-probabilities."""

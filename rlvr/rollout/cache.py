@@ -51,7 +51,7 @@ class SlotCache:
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Called by each attention layer with [n, H, 1, D]; returns all keys and values so far [n, H, used, D]."""
+        """Called by each attention layer with [n, H, 1, D]; returns all keys and values, [n, H, used, D]."""
         n = len(self._rows)
         all_keys, all_values = self._layers[layer_idx]
         all_keys[self._rows, :, self._position] = keys[:, :, 0]

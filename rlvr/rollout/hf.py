@@ -1,9 +1,9 @@
 """The `hf` engine: sampling with the transformers model itself.
 
-Slots in one static KV cache hold the sequences being decoded.  A prompt runs once for its whole group; a finished
-sequence frees its slot at once, and when enough are free the next prompts move in:
+Slots in one static KV cache hold the sequences being decoded.  A prompt runs once for its whole group; a
+finished sequence frees its slot at once, and when enough are free the next prompts move in:
 
-    requests -> prefill (P prompts) -> copy KV to P*G slots -> decode all slots -> sample -> finished? -> groups out
+    requests -> prefill P prompts -> copy KV to P*G slots -> decode all slots -> sample -> finished? -> groups
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class HfEngine:
         layer_types = getattr(model.config.get_text_config(), "layer_types", None) or []
         if window and any(kind != "full_attention" for kind in layer_types):
             raise EngineError(
-                "sampling.engine = hf: this model uses sliding-window or linear attention, which the hf engine cannot "
-                "cache; use a vLLM engine."
+                "sampling.engine = hf: this model uses sliding-window or linear attention, which the "
+                "hf engine cannot cache; use a vLLM engine."
             )
         self._model = model
         self._version = version
@@ -146,7 +146,7 @@ class _Decoder:
             yield from self._prefill(batch)
 
     def _prefill(self, batch: list[int]) -> Iterator[int]:
-        """Run the prompts, copy their keys and values to the slots of their siblings and draw the first tokens."""
+        """Run the prompts, copy their keys and values to their siblings' slots and draw the first tokens."""
         prompts = [self.requests[i].prompt_ids for i in batch]
         siblings = [len(self.requests[i].seeds) for i in batch]
         ids, mask = _left_pad(prompts, self.pad_id, self.device)

@@ -12,9 +12,12 @@ CDF_ELEMENTS = 2**24
 
 
 def uniforms(seeds: np.ndarray, counters: np.ndarray) -> np.ndarray:
-    """float64 in [0, 1): a pure function of (seed, counter), elementwise (SplitMix64, doi:10.1145/2714064.2660195)."""
+    """float64 in [0, 1): a pure function of (seed, counter), elementwise.
+
+    SplitMix64, doi:10.1145/2714064.2660195.
+    """
     with np.errstate(over="ignore"):
-        x = seeds.astype(np.uint64) + (counters.astype(np.uint64) + np.uint64(1)) * np.uint64(
+        x: np.ndarray = seeds.astype(np.uint64) + (counters.astype(np.uint64) + np.uint64(1)) * np.uint64(
             0x9E3779B97F4A7C15
         )
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -28,15 +31,16 @@ def draw(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens int64 [n] and their log-probabilities float32 [n] under the distribution drawn from.
 
-    `logits` [n, V], `uniform` float64 [n].  The distribution is softmax(logits / temperature), cut to top-k and then
-    top-p and renormalised; temperature 0 is greedy, of log-probability 0.
+    `logits` [n, V], `uniform` float64 [n].  The distribution is softmax(logits / temperature), cut to top-k
+    and then top-p and renormalised; temperature 0 is greedy, of log-probability 0.
     """
     if sampling.temperature == 0:
         tokens = logits.argmax(-1)
         return tokens, torch.zeros(len(tokens), dtype=torch.float32, device=logits.device)
     rows = max(1, CDF_ELEMENTS // logits.shape[-1])
     parts = [
-        _draw_rows(part, u, sampling) for part, u in zip(logits.split(rows), uniform.split(rows), strict=True)
+        _draw_rows(part, u, sampling)
+        for part, u in zip(torch.split(logits, rows), torch.split(uniform, rows), strict=True)
     ]
     return torch.cat([tokens for tokens, _ in parts]), torch.cat([logprobs for _, logprobs in parts])
 

@@ -77,7 +77,7 @@ def take(batch: Batch, rows: torch.Tensor) -> Batch:
 
 def minibatches(batch: Batch, count: int) -> list[torch.Tensor]:
     """Rows of each of `count` updates, whole groups together, as equal as the number of groups allows."""
-    groups = batch.group_B.unique()
+    groups = torch.unique(batch.group_B)
     parts = torch.tensor_split(groups, min(count, len(groups)))
     return [torch.isin(batch.group_B, part).nonzero()[:, 0] for part in parts]
 
@@ -85,8 +85,8 @@ def minibatches(batch: Batch, count: int) -> list[torch.Tensor]:
 def micro_batches(batch: Batch, rows: torch.Tensor, token_budget: int) -> Iterator[torch.Tensor]:
     """Split `rows` so that no micro-batch pads to more than `token_budget` tokens; similar lengths together.
 
-    A single sequence longer than the budget is a micro-batch of its own.  Rows without a token in the loss are
-    left out.
+    A single sequence longer than the budget is a micro-batch of its own.  Rows without a token in the loss
+    are left out.
     """
     rows = rows[batch.mask_BC[rows].any(-1)]
     lengths = batch.lengths_B[rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -30,27 +31,26 @@ def train(run: Run, state: State) -> None:
 
     On a signal or an error the last finished step is saved before it is passed on.
     """
-    optimizers: list[torch.optim.Optimizer] = []
     try:
         if state.phase == "warm":
             warm_start(run, state)
+        with run.signals.deferred():
             state.phase = "step"
-        optimizers.append(_optimizer(run))
-        run.restore_optimizers(optimizers)
-        _steps(run, state, optimizers[0])
+            run.use("step", [_optimizer(run)])
+        _steps(run, state)
     except Interrupted as stop:
-        _keep(run, state, optimizers)
+        _keep(run, state)
         run.record.finish(f"stopped by signal {stop.signal_number}")
         raise
     except RlvrError as error:
         if not isinstance(error, RunError):
-            _keep(run, state, optimizers)
+            _keep(run, state)
         run.record.finish(str(error))
         raise
     run.record.finish("finished")
 
 
-def _steps(run: Run, state: State, optimizer: torch.optim.Optimizer) -> None:
+def _steps(run: Run, state: State) -> None:
     recipe = run.recipe
     run.reference = _reference(run, state)
     measured = {
@@ -84,36 +84,38 @@ def _steps(run: Run, state: State, optimizer: torch.optim.Optimizer) -> None:
         )
         run.engine.load_weights(run.model, state.step)
         while True:
+            if _due(state.step, recipe.run.save_every, recipe.run.steps):
+                run.save(state)
             if _due(state.step, recipe.eval.every, recipe.run.steps):
                 _evaluate(run, state, measured)
-            if _due(state.step, recipe.run.save_every, recipe.run.steps) and run.saved != state.name:
-                run.save(state, [optimizer])
             if state.step >= recipe.run.steps:
                 return
-            _step(run, state, stream, optimizer)
+            _step(run, state, stream)
 
 
-def _step(run: Run, state: State, stream: Stream, optimizer: torch.optim.Optimizer) -> None:
+def _step(run: Run, state: State, stream: Stream) -> None:
     """One step: all of it happens, or nothing has."""
     started = perf_counter()
     taken = stream.take(run.recipe.optim.problems_per_step, state.step, state.cursor, run.record.phase)
     with run.signals.deferred():
         run.record.phase("update")
-        metrics = taken.metrics | _learn(run, state, taken, optimizer)
+        metrics = run.seconds | taken.metrics | _learn(run, state, taken)
         synced = perf_counter()
         run.engine.load_weights(run.model, state.step + 1)
         metrics["time/sync_s"] = perf_counter() - synced
         state.step, state.cursor = state.step + 1, taken.cursor
         metrics["time/step_s"] = perf_counter() - started
         run.record.step(state.step, taken.groups, StepReport(metrics=metrics))
+        run.seconds = {}
     if state.skipped_in_a_row >= SKIPPED_LIMIT:
         raise TrainingError(
-            f"step {state.step}: the gradient was not finite in {SKIPPED_LIMIT} steps in a row, so the weights did not move. "
-            "Lower optim.learning_rate, or use model.dtype float32; the weights of the last good step are saved."
+            f"step {state.step}: the gradient was not finite in {SKIPPED_LIMIT} steps in a row, so the "
+            "weights did not move. Lower optim.learning_rate, or use model.dtype float32; the weights of the "
+            "last good step are saved."
         )
 
 
-def _learn(run: Run, state: State, taken: Taken, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+def _learn(run: Run, state: State, taken: Taken) -> dict[str, float]:
     algorithm, spec = run.recipe.algorithm, run.recipe.optim
     if not taken.kept:
         return {}
@@ -140,7 +142,9 @@ def _learn(run: Run, state: State, taken: Taken, optimizer: torch.optim.Optimize
         micro_batch_tokens=spec.micro_batch_tokens,
         max_grad_norm=spec.max_grad_norm,
     )
-    metrics = update(run.model, run.reference, optimizer, batch, build.loss(algorithm), settings, rate)
+    metrics = update(
+        run.model, run.reference, run.optimizers[0], batch, build.loss(algorithm), settings, rate
+    )
     state.skipped_in_a_row = state.skipped_in_a_row + 1 if metrics["optim/skipped"] else 0
     return metrics
 
@@ -172,9 +176,7 @@ def _evaluate(run: Run, state: State, measured: set[tuple[int, str]]) -> None:
                 limit=spec.limit,
                 record_path=run.folder.eval_file(state.step, benchmark.name),
                 step=state.step,
-                progress=lambda done, total, name=benchmark.name: run.record.phase(
-                    f"eval {name}", done, total
-                ),
+                progress=partial(run.record.phase, f"eval {benchmark.name}"),
                 verifier=benchmark.verifier,
                 expected=benchmark.n,
             )
@@ -196,6 +198,7 @@ def _evaluate(run: Run, state: State, measured: set[tuple[int, str]]) -> None:
             },
         )
         measured.add((state.step, benchmark.name))
+    run.spent("time/eval_s", perf_counter() - started)
 
 
 def _optimizer(run: Run) -> torch.optim.Optimizer:
@@ -224,10 +227,10 @@ def _reference(run: Run, state: State) -> torch.nn.Module | None:
     return reference.requires_grad_(False).eval()
 
 
-def _keep(run: Run, state: State, optimizers: list[torch.optim.Optimizer]) -> None:
-    """Save the last finished step, unless that is done or the phase of the state has no optimizer yet."""
-    if optimizers and run.saved != state.name and state.phase == "step":
-        run.save(state, optimizers)
+def _keep(run: Run, state: State) -> None:
+    """Save where the run stands, if it stands between two steps of a phase."""
+    if run.optimizers and (state.phase == "step" or state.warm_step):
+        run.save(state)
 
 
 def _due(step: int, every: int, last: int) -> bool:

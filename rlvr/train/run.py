@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -85,25 +85,32 @@ class Run:
     """What it was taken up from, until its optimizer state is loaded."""
     reference: Any | None = None
     """The starting model, where the loss has a KL penalty."""
+    optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
+    """Those of the present phase."""
     saved: str = ""
     """Name of the newest checkpoint."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time spent between steps, by metric, for the next step's row."""
 
     @property
     def device(self) -> torch.device:
         """Where the policy lives."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
-    def restore_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Load the saved optimizer state, once; a checkpoint of the other phase has another number of them."""
-        if self.restored is None:
-            return
-        states = self.restored.optimizer_states()
-        for optimizer, state in zip(optimizers, states, strict=bool(states)):
-            optimizer.load_state_dict(state)
+    def use(self, phase: str, optimizers: list[torch.optim.Optimizer]) -> None:
+        """Take up the optimizers of a phase, with their saved state where the run was resumed in it."""
+        self.optimizers = optimizers
+        if self.restored is not None and self.restored.state["phase"] == phase:
+            for optimizer, saved in zip(optimizers, self.restored.optimizer_states(), strict=True):
+                optimizer.load_state_dict(saved)
         self.restored = None
 
-    def save(self, state: State, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Write a checkpoint of `state`; a signal waits until it is whole."""
+    def save(self, state: State) -> None:
+        """Write a checkpoint of `state`, unless there is one; a signal waits until it is whole."""
+        if self.saved == state.name:
+            return
+        started = perf_counter()
         self.record.phase("save")
 
         def write_model(folder: Path) -> None:
@@ -115,11 +122,16 @@ class Run:
                 self.folder.checkpoints,
                 state.name,
                 write_model=write_model,
-                optimizers=list(optimizers),
+                optimizers=self.optimizers,
                 state=asdict(state),
                 keep=self.recipe.run.keep,
             )
             self.saved = state.name
+        self.spent("time/save_s", perf_counter() - started)
+
+    def spent(self, metric: str, seconds: float) -> None:
+        """Add to the time between steps."""
+        self.seconds[metric] = self.seconds.get(metric, 0.0) + seconds
 
 
 def open_run(
@@ -229,6 +241,6 @@ def _room_to_write(recipe: Recipe, renderer: Renderer) -> None:
     longest = max(recipe.sampling.max_tokens, recipe.eval.max_tokens or 0)
     if longest >= renderer.context:
         raise RecipeError(
-            f"sampling.max_tokens or eval.max_tokens = {longest}: the model's context is {renderer.context} tokens, prompt "
-            f"included; set it to {renderer.context // 2} or less."
+            f"sampling.max_tokens or eval.max_tokens = {longest}: the model's context is "
+            f"{renderer.context} tokens, prompt included; set it to {renderer.context // 2} or less."
         )

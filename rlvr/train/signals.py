@@ -23,7 +23,8 @@ class Signals:
 
     def __init__(self) -> None:
         self._before: dict[signal.Signals, Any] = {}
-        self._received: int | None = None
+        self._received = False
+        self._waiting: int | None = None
         self._depth = 0
 
     def __enter__(self) -> Signals:
@@ -43,14 +44,16 @@ class Signals:
             yield
         finally:
             self._depth -= 1
-        if self._depth == 0 and self._received is not None:
-            raise Interrupted(self._received)
+        if self._depth == 0 and self._waiting is not None:
+            number, self._waiting = self._waiting, None
+            raise Interrupted(number)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
-        if self._received is not None:
+        if self._received:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        self._received = number
+        self._received = True
         if self._depth == 0:
             raise Interrupted(number)
+        self._waiting = number

@@ -1,4 +1,4 @@
-"""The first three rooms of the pipeline in a row: problems -> completions -> verdicts, one step's worth at a time.
+"""The first three rooms of the pipeline in a row: problems -> completions -> verdicts, one step at a time.
 
 Checking overlaps with sampling: a group goes to the verifiers the moment its last completion has ended.
 """
@@ -61,7 +61,7 @@ class Stream:
     """`run.seed`."""
 
     def take(self, count: int, step: int, cursor: int, progress: Progress) -> Taken:
-        """`count` groups for `step` (fewer kept if zero-variance groups are dropped), from problem `cursor` on."""
+        """`count` groups for `step` from problem `cursor` on (fewer kept where zero variance is dropped)."""
         self.sampler.cursor = cursor
         groups: list[ScoredGroup] = []
         kept: list[ScoredGroup] = []
@@ -103,9 +103,10 @@ class Stream:
                 skipped, in_a_row = skipped + 1, in_a_row + 1
                 if in_a_row >= TOO_LONG_IN_A_ROW or in_a_row == self.sampler.source.size:
                     raise ProblemsError(
-                        f"{in_a_row} problems in a row do not fit: the last prompt has {len(ids)} tokens, sampling.max_tokens "
-                        f"= {self.sampling.max_tokens} and the model's context is {self.renderer.context}; lower "
-                        "sampling.max_tokens or use a model with a longer context."
+                        f"{in_a_row} problems in a row do not fit: the last prompt has {len(ids)} tokens, "
+                        f"sampling.max_tokens = {self.sampling.max_tokens} and the model's context is "
+                        f"{self.renderer.context}; lower sampling.max_tokens or use a model with a longer "
+                        "context."
                     )
         return requests, skipped
 

@@ -43,8 +43,8 @@ def update(
 ) -> dict[str, float]:
     """Train on `batch`; returns metrics by registered name.
 
-    With one update a step the old policy is the current one, so its log-probabilities come from the same forward
-    pass and the ratio is exactly 1; with several they are computed first.
+    With one update a step the old policy is the current one, so its log-probabilities come from the same
+    forward pass and the ratio is exactly 1; with several they are computed first.
     """
     sums: defaultdict[str, float] = defaultdict(float)
     started = perf_counter()

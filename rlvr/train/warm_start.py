@@ -39,7 +39,7 @@ def warm_start(run: Run, state: State) -> None:
         betas=spec.betas,
         weight_decay=spec.weight_decay,
     )
-    run.restore_optimizers(optimizers)
+    run.use("warm", optimizers)
     losses, tokens, since = [], 0, perf_counter()
     while state.warm_step < spec.steps:
         run.record.phase("warm_start", state.warm_step, spec.steps)
@@ -70,11 +70,11 @@ def warm_start(run: Run, state: State) -> None:
             )
             losses, tokens, since = [], 0, perf_counter()
         if spec.save_every and state.warm_step % spec.save_every == 0 and state.warm_step < spec.steps:
-            run.save(state, optimizers)
+            run.save(state)
 
 
 def examples(worked: Any, seed: int, first: int, count: int) -> list[Worked]:
-    """Solutions `first` .. `first + count` of the walk: a generator's in order, a table's in seeded epochs."""
+    """`count` solutions of the walk from `first` on: a generator's in order, a table's in seeded epochs."""
     if hasattr(worked, "worked"):
         per_problem = len(worked.worked(FIRST_INDEX))
         problems = range(first // per_problem, (first + count - 1) // per_problem + 1)
@@ -111,7 +111,8 @@ def imitate(
     model.eval()
     if not updated:
         raise TrainingError(
-            f"warm start: the gradient is not finite (norm {norm}); lower warm_start.learning_rate, now {learning_rate:g}"
+            f"warm start: the gradient is not finite (norm {norm}); "
+            f"lower warm_start.learning_rate, now {learning_rate:g}"
         )
     return value
 
@@ -121,8 +122,9 @@ def _pack(worked: Sequence[Worked], renderer: Renderer, device: torch.device) ->
     for (prompt, solution), w in zip(pairs, worked, strict=True):
         if len(prompt) + len(solution) > renderer.context:
             raise ProblemsError(
-                f"warm start: problem {w.problem.id} and its solution have {len(prompt) + len(solution)} tokens, the "
-                f"model's context is {renderer.context}; leave it out or shorten it"
+                f"warm start: problem {w.problem.id} and its solution have "
+                f"{len(prompt) + len(solution)} tokens, the model's context is {renderer.context}; "
+                "leave it out or shorten it"
             )
     prompts_B = torch.tensor([len(prompt) for prompt, _ in pairs])
     solutions_B = torch.tensor([len(solution) for _, solution in pairs])

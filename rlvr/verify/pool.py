@@ -19,7 +19,7 @@ from typing import Any
 from rlvr.errors import VerifierError
 from rlvr.types import Problem, Verdict
 from rlvr.verify import wire
-from rlvr.verify.process import LostError, WorkerProcess
+from rlvr.verify.process import Keeper, LostError, WorkerProcess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,7 @@ class Pool:
         self._specs = tuple(specs)
         self._hello = _hello(self._specs, sandbox)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._keeper = Keeper()
         self._lock = threading.Lock()
         self._is_closed = False
         self._running: dict[int, WorkerProcess] = {}
@@ -119,6 +120,7 @@ class Pool:
             self._jobs.put(None)
         for thread in self._threads:
             thread.join()
+        self._keeper.close()
 
     def worker_pids(self) -> list[int]:
         """Process ids of the live workers."""
@@ -170,7 +172,7 @@ class Pool:
         if worker is not None and worker.is_alive():
             return worker
         self._drop(slot)
-        worker = WorkerProcess(self._hello)
+        worker = WorkerProcess(self._hello, self._keeper.folder)
         with self._lock:
             if not self._is_closed:
                 self._running[slot] = worker

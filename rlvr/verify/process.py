@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from rlvr.errors import VerifierError
@@ -33,9 +34,12 @@ class WorkerProcess:
     Linux ties a worker's life to the *thread* that started it: that thread must outlive it.
     """
 
-    def __init__(self, hello: bytes) -> None:
-        """Start it and wait until it has loaded what `hello` names; VerifierError says why it could not."""
-        self._scratch = tempfile.mkdtemp(prefix="rlvr-verify-")  # goes with the worker, however that ends
+    def __init__(self, hello: bytes, folder: str) -> None:
+        """Start it and wait until it has loaded what `hello` names; VerifierError says why it could not.
+
+        Its own folder for temporary files is made in `folder` and goes with it.
+        """
+        self._scratch = tempfile.mkdtemp(dir=folder)
         self._channel, theirs = socket.socketpair()
         command = [sys.executable, "-P", "-m", "rlvr.verify.worker", str(theirs.fileno()), str(os.getpid())]
         with theirs:
@@ -127,6 +131,28 @@ class WorkerProcess:
         with contextlib.suppress(ValueError):
             return f"its worker was killed by {signal.Signals(-code).name}"
         return f"its worker was killed by signal {-code}"
+
+
+class Keeper:
+    """A folder for temporary files, and a process that clears up when this one is gone, however it went."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="rlvr-verify-")
+        command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py")), self.folder]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def close(self) -> None:
+        """Let it clear up now; safe to call twice."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_S)
 
 
 def _parsed(line: bytearray) -> dict[str, Any]:

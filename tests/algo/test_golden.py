@@ -1,4 +1,4 @@
-"""Values and gradients of every preset against reference/golden_losses.json (an independent numpy program)."""
+"""Values and gradients of every preset against reference/golden_losses.json, an independent numpy program."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,9 @@
-"""Splitting, permuting and padding change no gradient; each preset is the same method on any layout of its batch."""
+"""Splitting, permuting and padding change no gradient.
+
+Each preset is the same method on any layout of its batch.
+"""
+
+from itertools import pairwise
 
 import pytest
 import torch
@@ -62,7 +67,7 @@ def gradient(preset: str, x: dict, splits: list[list[int]] | None = None) -> tor
 def test_micro_batches_change_no_gradient(preset, seed, cuts):
     x = batch(seed)
     edges = [0, *sorted(cuts), 12]
-    splits = [list(range(a, b)) for a, b in zip(edges, edges[1:], strict=False)]
+    splits = [list(range(a, b)) for a, b in pairwise(edges)]
     torch.testing.assert_close(gradient(preset, x, splits), gradient(preset, x), atol=1e-12, rtol=0)
 
 
