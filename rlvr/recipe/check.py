@@ -268,6 +268,33 @@ def _unread(loaded: Loaded) -> Findings:
             )
 
 
+def _lora(loaded: Loaded) -> Findings:
+    model = loaded.recipe.model
+    if model.lora is None:
+        return
+    if model.make is not None:
+        yield (
+            ("model.lora", "model.make"),
+            "`model.lora` adapts a model that exists, `model.make` makes a random one: give `model.name`",
+        )
+    if loaded.recipe.warm_start is not None and loaded.recipe.algorithm.kl != "off":
+        yield (
+            ("algorithm.kl", "warm_start"),
+            f"`algorithm.kl = {loaded.recipe.algorithm.kl}` with `model.lora` compares with the model "
+            "without its adapter, which is not the one after `warm_start`; set kl to off",
+        )
+
+
+def _rounding(loaded: Loaded) -> Findings:
+    model, rate = loaded.recipe.model, loaded.recipe.optim.learning_rate
+    if model.dtype == "bfloat16" and model.lora is None and rate < 1e-4:
+        yield (
+            ("model.dtype",),
+            f"`model.dtype = bfloat16` keeps the weights in 8 bits of precision: updates of "
+            f"`optim.learning_rate = {rate:g}` mostly round to nothing; use float32, or `model.lora`",
+        )
+
+
 def _either(numbers: list[int]) -> str:
     return " or ".join(str(number) for number in numbers)
 
@@ -295,5 +322,6 @@ CHECKS = (
     _kl,
     _files,
     _warm_start,
+    _lora,
 )
-DOUBTS = (_one_by_one, _never, _unread)
+DOUBTS = (_one_by_one, _never, _unread, _rounding)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from functools import partial
 from time import perf_counter
+from typing import cast
 
 import torch
 
@@ -216,6 +217,8 @@ def _reference(run: Run, state: State) -> torch.nn.Module | None:
     """The model as it was at step 0, where the loss needs it; kept in the run folder for a resume."""
     if run.recipe.algorithm.kl == "off":
         return None
+    if run.recipe.model.lora is not None:
+        return cast(torch.nn.Module, run.model)
     folder = run.folder.path / "reference"
     if state.step == 0:
         reference: torch.nn.Module = copy.deepcopy(run.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -83,7 +84,8 @@ def _backward(
     old = logprobs.detach() if old is None else old
     reference_logprobs = None
     if reference is not None:
-        with torch.no_grad():
+        # An adapter's reference is the model without it: never a second copy.
+        with torch.no_grad(), model.disable_adapter() if reference is model else nullcontext():
             reference_logprobs, _ = _forward(reference, micro, settings)
     terms = loss_terms(
         loss,

@@ -1,11 +1,13 @@
-"""Checkpoints are whole or not there: flipped bytes, killed writers, full disks; and others can load the model."""
+"""Checkpoints are whole or not there: flipped bytes, killed writers, full disks.  Transformers loads them."""
 
-import json
+import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -137,7 +139,8 @@ def test_a_failing_model_writer_leaves_nothing(tmp_path):
     assert names(tmp_path) == ["step-000001"]
 
 
-WRITER = """
+WRITERS = """
+import os
 import sys
 from itertools import count
 from pathlib import Path
@@ -154,38 +157,45 @@ def write_model(place):
     place.mkdir()
     torch.save(model.state_dict(), place / "weights.pt")
 
-for step in count(int(sys.argv[2])):
-    checkpoint.save(folder, f"step-{step:06d}", write_model=write_model, optimizers=[optimizer],
-                    state={"step": step}, keep=2)
-    print(step, flush=True)
+for line in sys.stdin:  # a fork a line: torch is imported once
+    pid = os.fork()
+    if pid:
+        print(pid, flush=True)
+        os.waitpid(pid, 0)
+        print("gone", flush=True)
+        continue
+    for step in count(int(line)):
+        checkpoint.save(folder, f"step-{step:06d}", write_model=write_model, optimizers=[optimizer],
+                        state={"step": step}, keep=2)
+        print(step, flush=True)
 """
 
 
 @pytest.mark.slow
 def test_a_killed_writer_leaves_only_whole_checkpoints(tmp_path):
-    """SIGKILL at ten different moments of saving: whatever is visible verifies, and nothing said to be saved is lost."""
+    """SIGKILL at many moments of a save: what is visible verifies, what was said to be saved is there."""
     folder = tmp_path / "checkpoints"
     step, unfinished = 0, 0
-    for attempt in range(10):
-        with subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(folder), str(step + 1)], stdout=subprocess.PIPE, text=True
-        ) as child:
-            for _ in range(3):
-                said = child.stdout.readline()
-            time.sleep(0.0015 * attempt)  # another moment of the save each time, not a condition waited for
-            child.send_signal(signal.SIGKILL)
-            said = [int(line) for line in (said + child.stdout.read()).split()]
-        unfinished += any(name.startswith(".") for name in names(folder))
-        found, damage = newest(folder)
-        assert damage == []
-        assert found >= said[-1] > step
-        for path in folder.glob("step-*"):
-            for file, digest in json.loads((path / "hashes.json").read_text()).items():
-                assert checkpoint._digest(path / file) == digest
-            torch.load(path / "model" / "weights.pt")
-        checkpoint.remove_leftovers(folder)
-        assert all(name.startswith("step-") for name in names(folder))
-        step = found
+    command = [sys.executable, "-c", WRITERS, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        for attempt in range(30):
+            print(step + 1, file=parent.stdin, flush=True)
+            writer = int(parent.stdout.readline())
+            said = [int(parent.stdout.readline())]
+            time.sleep(0.0005 * attempt)  # not waiting for anything: another moment of the save each time
+            os.kill(writer, signal.SIGKILL)
+            said += [int(line) for line in iter(parent.stdout.readline, "gone\n")]
+            unfinished += any(name.startswith(".") for name in names(folder))
+            found, damage = newest(folder)
+            assert damage == []
+            assert found >= said[-1] > step
+            for path in folder.glob("step-*"):
+                assert checkpoint._fault(path) is None
+                torch.load(path / "model" / "weights.pt")
+            checkpoint.remove_leftovers(folder)
+            assert all(name.startswith("step-") for name in names(folder))
+            step = found
+        parent.stdin.close()
     assert unfinished, "no writer was killed in the middle of a save: the test proved nothing"
 
 
@@ -202,6 +212,7 @@ def small_disk(tmp_path):
     if mounted.returncode:
         pytest.skip(f"a small file system cannot be mounted: {mounted.stderr.strip()}")
     yield place
+    gc.collect()  # the failed writer's file stays open as long as its traceback lives
     subprocess.run(["umount", str(place)], check=True)
 
 
@@ -210,9 +221,10 @@ def test_a_full_disk_is_explained_and_costs_nothing(small_disk, spare):
     folder = small_disk / "checkpoints"
     save(folder, 1)
     filler = small_disk / "filler"
-    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(4096))
+    assert shutil.disk_usage(small_disk).free == 0
     if spare:
         os.truncate(filler, filler.stat().st_size - spare)
     before = names(folder)

@@ -1,0 +1,37 @@
+"""Verifiers for tests of whole runs: one that rewards what a random model can do, and three that misbehave."""
+
+import os
+import time
+
+from rlvr import verifier
+
+
+@verifier
+def coin(completion: str) -> bool:
+    """Right for half of all texts: random models earn mixed rewards, so that there is something to learn."""
+    return sum(completion.encode()) % 2 == 0
+
+
+@verifier
+def raises(completion: str) -> bool:
+    """Fails."""
+    raise ValueError("the gold is unreadable")
+
+
+@verifier
+def hangs(completion: str) -> bool:
+    """Never answers."""
+    time.sleep(600)
+    return True
+
+
+@verifier
+def exits(completion: str) -> bool:
+    """Ends its process as if all were well."""
+    os._exit(0)
+
+
+@verifier
+def nothing_right(completion: str) -> bool:
+    """No reward for anybody."""
+    return False

@@ -1,0 +1,143 @@
+"""Packing and splitting: nothing is lost, doubled or moved to another row."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlvr.train.batch import micro_batches, minibatches, pack, take, teaches
+from rlvr.types import Completion, Group, Message, Problem, ScoredGroup, Verdict
+
+PACKING = {
+    "baseline": "group_mean",
+    "scale": "group_std",
+    "epsilon": 1e-6,
+    "mask_truncated": False,
+    "device": torch.device("cpu"),
+}
+
+
+def scored(name, prompt, rows):
+    """A group of (completion length, reward, finish)."""
+    turn = (Message(role="user", content="?"),)
+    return ScoredGroup(
+        group=Group(
+            problem=Problem(id=str(name), messages=turn, answer=0),
+            prompt_ids=tuple(range(6, 6 + prompt)),
+            completions=tuple(
+                Completion(
+                    token_ids=tuple(20 + (name + i + t) % 20 for t in range(length)),
+                    logprobs=tuple(-0.1 * (t + 1) - i for t in range(length)),
+                    text="",
+                    finish=finish,
+                )
+                for i, (length, _, finish) in enumerate(rows)
+            ),
+        ),
+        verdicts=tuple(
+            Verdict(score=r or 0.0, status="error" if r is None else "right" if r else "wrong")
+            for _, r, _ in rows
+        ),
+        rewards=tuple(r for _, r, _ in rows),
+    )
+
+
+ROWS = st.tuples(
+    st.integers(1, 30), st.sampled_from([0.0, 0.25, 1.0, None]), st.sampled_from(["stop", "length"])
+)
+GROUPS = st.lists(
+    st.tuples(st.integers(1, 20), st.lists(ROWS, min_size=2, max_size=5)), min_size=1, max_size=6
+)
+
+
+def made(groups):
+    return [scored(name, prompt, rows) for name, (prompt, rows) in enumerate(groups)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(GROUPS, st.booleans())
+def test_pack_keeps_every_completion_in_its_place(groups, mask_truncated):
+    batch = pack(made(groups), **PACKING | {"mask_truncated": mask_truncated})
+    rows = [(g, c, r) for g in made(groups) for c, r in zip(g.group.completions, g.rewards, strict=True)]
+    assert len(batch.ids_BT) == len(rows)
+    for b, (group, completion, reward) in enumerate(rows):
+        prompt, length = int(batch.prompt_lengths_B[b]), int(batch.lengths_B[b])
+        assert tuple(batch.ids_BT[b, :length].tolist()) == group.group.prompt_ids + completion.token_ids
+        assert prompt == len(group.group.prompt_ids)
+        assert int(batch.group_B[b]) == int(group.group.problem.id)
+        columns = length - prompt
+        assert batch.rollout_logprobs_BC[b, :columns].tolist() == pytest.approx(completion.logprobs)
+        counts = reward is not None and not (mask_truncated and completion.finish == "length")
+        assert batch.mask_BC[b, :columns].tolist() == [counts] * columns
+        assert not batch.mask_BC[b, columns:].any()
+        assert len(set(batch.advantages_BC[b][batch.mask_BC[b]].tolist())) <= 1
+        assert (batch.advantages_BC[b][~batch.mask_BC[b]] == 0).all()
+    assert batch.mask_BC.shape[1] == max(len(c.token_ids) for _, c, _ in rows)
+    assert not batch.advantages_BC.isnan().any()
+
+
+def test_advantages_are_the_hand_made_ones():
+    (group,) = made([(3, [(2, 1.0, "stop"), (1, 0.0, "stop"), (3, 0.0, "stop"), (2, None, "stop")])])
+    advantages = pack([group], **PACKING).advantages_BC
+    deviation = ((4 / 9 + 1 / 9 + 1 / 9) / 2) ** 0.5 + 1e-6  # of the three known rewards, n - 1
+    expected = [[2 / 3] * 2, [-1 / 3], [-1 / 3] * 3, [0.0, 0.0]]
+    for row, values in zip(advantages, expected, strict=True):
+        assert row[: len(values)].tolist() == pytest.approx([v / deviation for v in values])
+        assert (row[len(values) :] == 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(GROUPS, st.integers(1, 7))
+def test_minibatches_share_out_whole_groups_evenly(groups, count):
+    batch = pack(made(groups), **PACKING)
+    parts = minibatches(batch, count)
+    assert sorted(torch.cat(parts).tolist()) == list(range(len(batch.lengths_B)))
+    held = [set(batch.group_B[part].tolist()) for part in parts]
+    assert len(parts) == min(count, len(groups))
+    assert sum(map(len, held)) == len(groups), "a group is split"
+    assert max(map(len, held)) - min(map(len, held)) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(GROUPS, st.integers(1, 200))
+def test_micro_batches_hold_each_row_that_counts_once_within_the_budget(groups, budget):
+    batch = pack(made(groups), **PACKING)
+    rows = torch.arange(len(batch.lengths_B))
+    parts = list(micro_batches(batch, rows, budget))
+    counting = rows[batch.mask_BC.any(-1)].tolist()
+    assert sorted(row for part in parts for row in part.tolist()) == counting
+    for part in parts:
+        padded = len(part) * int(batch.lengths_B[part].max())
+        assert padded <= budget or len(part) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(GROUPS, st.data())
+def test_take_is_the_rows_cut_to_the_longest(groups, data):
+    batch = pack(made(groups), **PACKING)
+    everything = range(len(batch.lengths_B))
+    rows = torch.tensor(data.draw(st.lists(st.sampled_from(everything), min_size=1, unique=True)))
+    micro = take(batch, rows)
+    assert micro.ids_BT.shape == (len(rows), int(batch.lengths_B[rows].max()))
+    columns = int((batch.lengths_B - batch.prompt_lengths_B)[rows].max())
+    for name in ("mask_BC", "rollout_logprobs_BC", "advantages_BC"):
+        assert torch.equal(getattr(micro, name), getattr(batch, name)[rows, :columns])
+    for b, row in enumerate(rows):
+        length = int(batch.lengths_B[row])
+        assert torch.equal(micro.ids_BT[b, :length], batch.ids_BT[row, :length])
+        assert not batch.mask_BC[row, columns:].any()
+
+
+@pytest.mark.parametrize(
+    ("rewards", "expected"),
+    [
+        ((1.0, 0.0), True),
+        ((1.0, 1.0), False),
+        ((None, 1.0), False),
+        ((None, 1.0, 0.5), True),
+        ((None, None), False),
+    ],
+)
+def test_a_group_teaches_when_known_rewards_differ(rewards, expected):
+    (group,) = made([(2, [(1, reward, "stop") for reward in rewards])])
+    assert teaches(group) is expected
