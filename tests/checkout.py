@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -130,3 +131,11 @@ def matches(pattern: str) -> list[str]:
         for number, line in enumerate(path.read_text(encoding="utf-8", errors="ignore").splitlines(), 1)
         if re.search(pattern, line)
     ]
+
+
+def copy_to(folder: Path) -> None:
+    """A clean checkout in `folder`, with the files as they are now."""
+    for path in written(""):
+        target = folder / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)

@@ -1,4 +1,4 @@
-"""Verifiers for tests of whole runs: one that rewards what a random model can do, and three that misbehave."""
+"""Verifiers for tests of whole runs: two that a random model can earn or not, and three that misbehave."""
 
 import os
 import time

@@ -68,6 +68,7 @@ def _taken_up(name: str, changes: list[str]) -> tuple[Loaded, RunFolder]:
 
 
 def _run(loaded: Loaded, resume: RunFolder | None) -> None:
+    typer.echo(f"{loaded.path}: loading model and problems", err=True)
     from rlvr.train.loop import train as loop
     from rlvr.train.run import open_run
     from rlvr.train.signals import Signals

@@ -53,7 +53,8 @@ def update(
     if settings.minibatches > 1:
         old_BC = _old_logprobs(model, batch, settings)
     sums["logprobs_s"] = perf_counter() - started
-    model.train()
+    # Training mode would switch dropout on, which the rollouts did not have; only recomputation asks for it.
+    model.train(model.is_gradient_checkpointing)
     for rows in minibatches(batch, settings.minibatches):
         totals = Totals.of(batch.mask_BC[rows])
         for micro_rows in micro_batches(batch, rows, settings.micro_batch_tokens):

@@ -94,7 +94,7 @@ def imitate(
     """
     total, value = batch.advantages_BC.sum(), 0.0
     rows = torch.arange(len(batch.lengths_B), device=batch.ids_BT.device)
-    model.train()
+    model.train(model.is_gradient_checkpointing)
     for micro in (take(batch, part) for part in micro_batches(batch, rows, token_budget)):
         logprobs, _ = completion_logprobs(
             model,

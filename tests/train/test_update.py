@@ -69,7 +69,7 @@ def after(model, groups, chosen, *, tokens=10**6, minibatches=1, max_norm=1e9, r
 
 
 def naive(model, groups, max_norm=1e9):
-    """The default method, sequence by sequence, from its description: clip-higher, token mean, capped correction."""
+    """The default method, sequence by sequence: clip-higher, token mean, capped correction."""
     model = copy.deepcopy(model)
     terms = []
     for group in groups:

@@ -1,0 +1,128 @@
+"""Whole runs through the command line: every preset, adapters, broken verifiers, real data."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from rlvr.policy import checkpoint
+from rlvr.recipe.presets import PRESETS
+from rlvr.runs.reader import read_metrics, read_rollouts
+from tests.e2e.running import PLUGINS, REPO, checkpoints, here, leftovers, settings, small, train_rows
+from tests.tiny import saved
+
+DATA = Path(os.environ.get("RLVR_DATA_DIR") or REPO.parent / "shared" / "data")
+GSM8K = REPO / "recipes" / "gsm8k.yaml"
+STEPS_ONLY = {"warm_start": "null", "eval__benchmarks": "[]", "eval__every": 0, "optim__problems_per_step": 4}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+def test_each_preset_trains_a_step(preset, tmp_path):
+    changes = {"run__steps": 1, "algorithm__preset": preset, "algorithm__overlong_buffer": 8}
+    assert here(*small(tmp_path, **STEPS_ONLY | changes)) == 0
+    run = tmp_path / "run"
+    row = train_rows(run)[1]
+    assert row["optim/grad_norm"] > 0
+    assert row["optim/skipped"] == 0
+    assert row["verify/issued"] >= 16
+    before, after = (
+        AutoModelForCausalLM.from_pretrained(run / "checkpoints" / name / "model").state_dict()
+        for name in ("step-000000", "step-000001")
+    )
+    assert any((before[key] != after[key]).any() for key in before)
+    assert (row["loss/kl_ref_nats"] == 0) or PRESETS[preset].get("kl", "off") != "off"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "status"), [("raises", "error"), ("hangs", "timeout"), ("exits", "error")]
+)
+def test_a_broken_verifier_is_counted_and_pays_nothing(plugin, status, tmp_path):
+    broken = {"verifier": f"{{name: '{PLUGINS}:{plugin}', timeout: 200 ms}}", "run__verify_workers": 2}
+    sizes = {"run__steps": 2, "optim__problems_per_step": 2, "sampling__group_size": 2}
+    arguments = small(tmp_path, **STEPS_ONLY | {"optim__minibatches": 1} | sizes | broken)
+    assert here(*arguments) == 0
+    run = tmp_path / "run"
+    rows = train_rows(run)
+    assert sorted(rows) == [1, 2]
+    for step, row in rows.items():
+        assert row["verify/issued"] == row[f"verify/{status}"] == 4
+        assert row["verify/scored"] == 0
+        found = read_rollouts(run, step)
+        assert {rollout.status for rollout in found} == {status}
+        assert {rollout.reward for rollout in found} == ({None} if status == "error" else {0.0})
+    first, last = (run / "checkpoints" / name / "model" / "model.safetensors" for name in checkpoints(run))
+    assert first.read_bytes() == last.read_bytes(), "it learned from nothing"
+
+
+@pytest.mark.slow
+def test_an_adapter_trains_resumes_and_loads(tmp_path, capsys):
+    model = saved(tmp_path / "model", "story")
+    changes = {"model": f"{{name: {model}, lora: {{rank: 4}}}}", "run__save_every": 1}
+    for name, steps in (("run", 2), ("halves", 1)):
+        assert here(*small(tmp_path, **STEPS_ONLY | changes, run__steps=steps, run__name=name)) == 0
+    halves = tmp_path / "halves"
+    assert here("train", "--resume", halves, *settings(run__steps=2)) == 0
+    assert sorted(train_rows(halves)) == [1, 2]
+    whole, resumed = (
+        checkpoint.latest(tmp_path / name / "checkpoints", on_damage=pytest.fail)
+        for name in ("run", "halves")
+    )
+    assert whole.path.name == resumed.path.name == "step-000002"
+    adapter = (whole.model / "adapter_model.safetensors").read_bytes()
+    assert adapter == (resumed.model / "adapter_model.safetensors").read_bytes()
+    first = tmp_path / "run" / "checkpoints" / "step-000000" / "model" / "adapter_model.safetensors"
+    assert adapter != first.read_bytes(), "the adapter did not learn"
+    assert not (whole.model / "model.safetensors").exists(), "the frozen weights were saved too"
+    assert AutoModelForCausalLM.from_pretrained(whole.model).active_adapters()
+    capsys.readouterr()
+    arguments = ["-b", "story", "--limit", "4", "--max-tokens", "8", "--json", "--workers", "1"]
+    assert here("eval", halves, *arguments, "--out", tmp_path / "out") == 0
+    assert json.loads(capsys.readouterr().out)["results"][0]["n"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "gsm8k").is_dir(), reason="needs GSM8K in ../shared/data or RLVR_DATA_DIR")
+@pytest.mark.skipif(not GSM8K.exists(), reason="recipes/gsm8k.yaml is not there")
+def test_gsm8k_trains_and_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RLVR_DATA_DIR", str(DATA))
+    model = saved(tmp_path / "model", "bytes", context=4096)
+    changes = {
+        "model": model,
+        "sampling__group_size": 4,
+        "sampling__max_tokens": 48,
+        "optim__problems_per_step": 4,
+        "optim__warmup_steps": 0,
+        "eval__limit": 4,
+        "run__steps": 3,
+        "run__threads": 1,
+        "run__verify_workers": 1,
+        "run__dir": tmp_path,
+        "run__name": "run",
+    }
+    assert here("train", GSM8K, *settings(**changes)) == 0
+    run = tmp_path / "run"
+    rows = train_rows(run)
+    assert sorted(rows) == [1, 2, 3]
+    assert [row["verify/issued"] for row in rows.values()] == [16, 16, 16]
+    assert [row["verify/error"] for row in rows.values()] == [0, 0, 0]
+    asked = [rollout for step in rows for rollout in read_rollouts(run, step)]
+    assert len({rollout.problem_id for rollout in asked}) == 12
+    assert all("boxed" in rollout.question for rollout in asked)
+    assert {rollout.source for rollout in asked} == {"openai/gsm8k:train"}
+    assert all(re.fullmatch(r'"-?[\d,.]+"', rollout.answer) for rollout in asked)
+    assert [row.step for row in read_metrics(run) if row.kind == "eval"] == [0, 3]
+    assert leftovers(run) == []
+    capsys.readouterr()
+    out = tmp_path / "out"
+    options = ["-b", "gsm8k", "--limit", 20, "--max-tokens", 32, "--workers", 1, "--json", "--out", out]
+    assert here("eval", run, *options) == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert (result["benchmark"], result["n"], result["complete"]) == ("gsm8k", 20, True)
+    shares = result["shares"]
+    assert 0 <= shares["truncated"] <= 1
+    records = [json.loads(line) for line in (out / "gsm8k.jsonl").read_text().splitlines()]
+    assert [len(record["completions"]) for record in records if "completions" in record] == [1] * 20

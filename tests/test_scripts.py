@@ -1,0 +1,207 @@
+"""The scripts, run as a person would: in a copy of the checkout, from another folder."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.checkout import ROOT, copy_to
+
+TINY = ["run.steps=2", "warm_start.steps=20", "optim.problems_per_step=4", "eval.limit=8"]
+# A package that needs nothing from an index, built by itself: its backend counts how often it is asked.
+PYPROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
+BACKEND = """
+import os, zipfile
+
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    with open("built", "a") as log:
+        log.write("x")
+    if os.path.exists("fail"):
+        raise SystemExit("interrupted")
+    name, info = "toy-1.0-py3-none-any.whl", "toy-1.0.dist-info"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
+        extras = "Provides-Extra: dev\\nProvides-Extra: vllm\\n"
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\\nName: toy\\nVersion: 1.0\\n{extras}")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return name
+"""
+
+
+def script(name: str | Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    outside = {k: v for k, v in os.environ.items() if k not in ("RLVR_VENV", "PYTHON")}
+    return subprocess.run(
+        [str(name), *map(str, arguments)],
+        cwd="/",
+        env=outside | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "install", tmp_path / "scripts")
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    (tmp_path / "backend.py").write_text(BACKEND)
+    return tmp_path
+
+
+def builds(toy: Path) -> int:
+    return len((toy / "built").read_text())
+
+
+def install(toy: Path, *extras: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return script(toy / "scripts" / "install", *extras, PYTHON=sys.executable, **environment)
+
+
+@pytest.mark.slow
+def test_install_runs_pip_only_when_something_has_changed(toy: Path) -> None:
+    (toy / "fail").touch()
+    assert install(toy).returncode != 0
+    (toy / "fail").unlink()
+    assert install(toy).returncode == 0, "an interrupted installation is repeated"
+    assert builds(toy) == 2
+
+    begun = time.perf_counter()
+    again = install(toy)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert time.perf_counter() - begun < 5
+    assert builds(toy) == 2, "nothing has changed"
+
+    assert install(toy, "dev").returncode == 0
+    assert builds(toy) == 3, "an extra is new"
+    assert install(toy).returncode == install(toy, "dev").returncode == 0
+    assert builds(toy) == 3, "what is there with more extras serves"
+
+    (toy / "pyproject.toml").write_text(PYPROJECT + "# changed\n")
+    assert install(toy).returncode == 0
+    assert builds(toy) == 4, "pyproject.toml has changed"
+    assert (toy / ".venv" / ".installed").read_text().splitlines()[2] == "dev", "no extra is lost"
+
+
+@pytest.mark.slow
+def test_install_mends_a_broken_environment_and_leaves_a_strange_one_alone(toy: Path) -> None:
+    assert install(toy).returncode == 0
+    python = toy / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nonexistent/python3")
+    assert install(toy).returncode == 0, "its interpreter is gone"
+    assert builds(toy) == 2
+
+    (toy / ".venv" / "mine").touch()
+    subprocess.run([python, "-m", "pip", "uninstall", "--yes", "--quiet", "pip"], check=True)
+    assert install(toy).returncode == 0, "it has no pip"
+    assert (toy / ".venv" / "mine").exists()
+
+    moved = toy.rename(toy.parent / "moved")
+    assert install(moved).returncode == 0, "its folder is another"
+    assert not (moved / ".venv" / "mine").exists(), "its paths would point to the old one"
+
+
+def test_install_says_what_is_missing(toy: Path) -> None:
+    done = script(toy / "scripts" / "install", PYTHON="/nonexistent/python3")
+    assert done.returncode == 1
+    assert "needs Python 3.11 or newer" in done.stderr
+    assert not (toy / ".venv").exists()
+    done = script(toy / "scripts" / "install", RLVR_VENV="/nonexistent")
+    assert done.returncode == 1
+    assert "RLVR_VENV=/nonexistent" in done.stderr
+
+
+@pytest.mark.slow
+def test_quickstart_trains_and_shows_and_can_be_repeated(tmp_path: Path) -> None:
+    """With this test's own environment, which scripts/test has installed as quickstart would."""
+    copy_to(tmp_path)
+    paths = os.pathsep.join([str(tmp_path), str(tmp_path / "verifiers")])
+    settings = [word for setting in TINY for word in ("--set", setting)]
+    for count in (1, 2):
+        done = script(
+            tmp_path / "scripts" / "quickstart",
+            *settings,
+            RLVR_VENV=sys.prefix,
+            PYTHONPATH=paths,
+            COLUMNS="200",
+        )
+        assert done.returncode == 0, done.stderr
+        runs = sorted((tmp_path / "runs").glob("quickstart-*/manifest.json"))
+        assert len(runs) == count
+        assert "held out, story: right" in done.stdout
+        assert "training: length, tokens" in done.stdout
+        assert done.stdout.count("How many does") == 3, "three sample completions"
+        assert f"rlvr runs plot runs/{runs[-1].parent.name}" in done.stdout
+    assert not (tmp_path / ".venv").exists()
+    named = [*settings, "--set", "run.name=mine", "--set", "run.dir=elsewhere"]
+    done = script(tmp_path / "scripts" / "quickstart", *named, RLVR_VENV=sys.prefix, PYTHONPATH=paths)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "elsewhere" / "mine" / "manifest.json").read_text())["steps"] == 2
+    assert "completions of step 2" in done.stdout
+
+
+def test_quickstart_fails_when_training_fails(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    options = ["--set", f"run.dir={folder}", "--set", "run.stepz=2"]
+    done = script(ROOT / "scripts" / "quickstart", *options, RLVR_VENV=sys.prefix)
+    assert done.returncode == 2
+    assert "did you mean `steps`?" in done.stderr
+    assert "What to try next" not in done.stdout
+    assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_make_tiny_model_writes_what_transformers_loads(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    def make(name: str, *options: object) -> Path:
+        done = script(sys.executable, ROOT / "scripts" / "make_tiny_model", tmp_path / name, *options)
+        assert done.returncode == 0, done.stderr
+        return tmp_path / name
+
+    options = ("--hidden-size", 32, "--layers", 1, "--context", 128)
+    model = AutoModelForCausalLM.from_pretrained(make("a", *options, "--seed", 1))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "a")
+    assert model.config.model_type == "qwen3"
+    assert (model.config.hidden_size, model.config.num_hidden_layers) == (32, 1)
+    assert model.config.max_position_embeddings == 128
+    text = "Größe: 3 × 7 = 21, 中文 🙂"
+    assert tokenizer.decode(tokenizer(text).input_ids) == text
+    chat = [{"role": "user", "content": "2 + 2?"}]
+    prompt = tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    assert (
+        model.generate(**prompt, max_new_tokens=4, min_new_tokens=4).shape[1] == prompt.input_ids.shape[1] + 4
+    )
+
+    weights = [
+        (make(name, *options, "--seed", seed) / "model.safetensors").read_bytes()
+        for name, seed in (("b", 1), ("c", 2))
+    ]
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == weights[0]
+    assert weights[0] != weights[1]
+
+
+def test_make_tiny_model_refuses_what_it_cannot_make(tmp_path: Path) -> None:
+    (tmp_path / "kept.txt").touch()
+    for wrong, said in (
+        (["--hidden-size", 50], "multiple of 32"),
+        (["--layers", 0], "less than 1"),
+        ([], "left alone"),
+    ):
+        done = script(sys.executable, ROOT / "scripts" / "make_tiny_model", tmp_path, *wrong)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
