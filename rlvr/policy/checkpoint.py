@@ -78,7 +78,7 @@ def save(
         (temporary / "hashes.json").write_text(json.dumps(_hashes(temporary), indent=2))
         for path in (*temporary.rglob("*"), temporary):
             _sync(path)
-        shutil.rmtree(final, ignore_errors=True)
+        _delete(final)
         temporary.rename(final)
         _sync(folder)
     except (OSError, RuntimeError, ValueError, SafetensorsError) as error:
@@ -90,7 +90,7 @@ def save(
             "Free some space, then continue with --resume."
         ) from error
     for old in _names(folder)[keep:]:
-        shutil.rmtree(folder / old, ignore_errors=True)
+        _delete(folder / old)
     return final
 
 
@@ -109,6 +109,15 @@ def remove_leftovers(folder: Path) -> None:
     """Delete what a killed writer left half-written."""
     for path in folder.glob(".*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _delete(path: Path) -> None:
+    """Out of sight first: a kill in the middle must not leave half a checkpoint under its name."""
+    if path.exists():
+        hidden = path.with_name(f".{path.name}.deleted.tmp")
+        shutil.rmtree(hidden, ignore_errors=True)
+        path.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _names(folder: Path) -> list[str]:

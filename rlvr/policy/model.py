@@ -78,6 +78,9 @@ def load_model(name: str, *, revision: str | None, dtype: str, device: str) -> P
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model `{name}` cannot be loaded: {_first_line(error)}") from error
+    # Weights mapped from a file lie unaligned in memory, where kernels round differently than on our own.
+    for parameter in found.parameters():
+        parameter.data = parameter.data.clone()
     model: PreTrainedModel = found.to(resolve_device(device)).eval()
     return model
 
@@ -92,6 +95,12 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedToken
             f"model `{name}` has no tokenizer that loads: {_first_line(error)}\n"
             "save one beside the weights with `tokenizer.save_pretrained(FOLDER)`."
         ) from error
+    # Without its files, transformers makes up an empty tokenizer of the model's kind.
+    if not tokenizer.encode("0", add_special_tokens=False):
+        raise ModelError(
+            f"model `{name}` has no tokenizer: save one beside the weights with "
+            "`tokenizer.save_pretrained(FOLDER)`."
+        )
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"the tokenizer of `{name}` has no eos_token: completions could not end; set one and save it."

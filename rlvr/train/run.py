@@ -162,6 +162,8 @@ def open_run(
     model, tokenizer = build.policy(loaded, restored.model if restored else None)
     renderer = build.renderer(tokenizer, model)
     _room_to_write(recipe, renderer)
+    with build.scorer([*recipe.verifier, *(build.verifier_of(b) for b, _ in benchmarks)], 1, base_dir):
+        pass  # each verifier loads and takes its options, or says why not
     if recipe.sampling.engine == "auto":
         notes.append("sampling.engine auto -> hf: the only engine of this version")
     engine = build.engine(recipe.sampling.engine, model, tokenizer, recipe.sampling.batch_size)
@@ -203,7 +205,7 @@ def resumed_recipe(folder: RunFolder, loaded: Loaded) -> Loaded:
 
 def _new_folder(loaded: Loaded, source: Source, model: Any) -> RunFolder:
     recipe = loaded.recipe
-    name = recipe.run.name or f"{loaded.path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = recipe.run.name or f"{loaded.path.stem}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder = RunFolder.create(Path(recipe.run.dir), name)
     folder.recipe.write_text(loaded.text)
     folder.expanded_recipe.write_text(expand(recipe))

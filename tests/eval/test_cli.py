@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlvr.cli.eval import _choose, _folder, _save, fingerprint
+from rlvr.cli.eval import _choose, _folder, _save
 from rlvr.errors import RecipeError, RunError
 from rlvr.eval.result import summarise
-from rlvr.policy.model import make_model
+from rlvr.policy.model import fingerprint, make_model
 from rlvr.problems.vocabulary import make_tokenizer
 
 REPO = Path(__file__).parents[2]
@@ -107,9 +107,9 @@ def test_results_are_merged_by_benchmark_and_written_whole(tmp_path):
 def test_folders_are_named_after_model_and_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "metrics.jsonl").touch()
+    (tmp_path / "run" / "manifest.json").touch()
     (tmp_path / "model").mkdir()
-    assert _folder("run", "0" * 64) == Path("run/evals")
+    assert _folder("run", "0" * 64) == Path("run/evals/model-00000000")
     assert _folder("model/", "12345678" + "0" * 56) == Path("evals/model-12345678")
     assert _folder("Qwen/Qwen3-0.6B", "a" * 64) == Path("evals/Qwen-Qwen3-0.6B-aaaaaaaa")
 
