@@ -48,6 +48,16 @@ def train(run: Run, state: State) -> None:
             _keep(run, state)
         run.record.finish(str(error))
         raise
+    except torch.OutOfMemoryError as error:
+        run.record.finish("out of GPU memory")
+        raise TrainingError(
+            f"out of GPU memory after step {state.step}: lower optim.micro_batch_tokens "
+            f"({run.recipe.optim.micro_batch_tokens}) or sampling.batch_size "
+            f"({run.recipe.sampling.batch_size}), or set model.gradient_checkpointing: true."
+        ) from error
+    except Exception as error:
+        run.record.finish(f"internal error: {type(error).__name__}: {error}")
+        raise
     run.record.finish("finished")
 
 
