@@ -34,8 +34,9 @@ app.add_typer(runs.app, name="runs")
 
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
-    # Threads of torch that spin while they wait slow each other down 20-fold on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads of torch that spin for long slow each other down 20-fold on a busy machine; asleep at once they
+    # halve the speed of a small model on an idle one.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     sys.exit(answer(app, sys.argv[1:]))
 
 

@@ -24,6 +24,7 @@ from rlvr.recipe.explain import expand
 from rlvr.recipe.load import Loaded
 from rlvr.recipe.schema import Recipe
 from rlvr.rollout.engine import Engine
+from rlvr.runs.atomic import write_bytes_atomic
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.manifest import build_manifest, read_manifest, write_manifest
 from rlvr.runs.writer import Record
@@ -207,8 +208,8 @@ def _new_folder(loaded: Loaded, source: Source, model: Any) -> RunFolder:
     recipe = loaded.recipe
     name = recipe.run.name or f"{loaded.path.stem}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder = RunFolder.create(Path(recipe.run.dir), name)
-    folder.recipe.write_text(loaded.text)
-    folder.expanded_recipe.write_text(expand(recipe))
+    write_bytes_atomic(folder.recipe, loaded.text.encode())
+    write_bytes_atomic(folder.expanded_recipe, expand(recipe).encode())
     manifest = build_manifest(
         name=name,
         recipe_text=loaded.text,
