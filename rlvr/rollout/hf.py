@@ -150,7 +150,6 @@ class _Decoder:
         prompts = [self.requests[i].prompt_ids for i in batch]
         siblings = [len(self.requests[i].seeds) for i in batch]
         ids, mask = _left_pad(prompts, self.pad_id, self.device)
-        # Shares the slots' interface: the model writes here what `adopt` copies out.
         output = self.model(
             input_ids=ids,
             attention_mask=mask,

@@ -29,6 +29,8 @@ class Signals:
 
     def __enter__(self) -> Signals:
         for number in STOPPING:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # under nohup the run outlives its terminal
             self._before[number] = signal.signal(number, self._on_signal)
         return self
 
