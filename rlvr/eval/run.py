@@ -38,6 +38,7 @@ class Pending(Protocol):
 
     def result(self) -> ScoredGroup:
         """Wait for its verdicts."""
+        ...
 
 
 class Scorer(Protocol):
@@ -45,6 +46,7 @@ class Scorer(Protocol):
 
     def submit(self, group: Group, seed: int) -> Pending:
         """Start checking; `seed` is for verifiers that draw random numbers."""
+        ...
 
 
 def evaluate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -52,9 +52,9 @@ def make_model(
         max_position_embeddings=context,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=cast(int, tokenizer.pad_token_id),
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=cast(int, tokenizer.eos_token_id),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -122,7 +122,7 @@ def add_lora(model: PreTrainedModel, *, rank: int, alpha: float, targets: str | 
             "model.lora needs peft: install the extra with `pip install 'rlvr[lora]'`."
         ) from error
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM", lora_dropout=0.0
+        r=rank, lora_alpha=cast(int, alpha), target_modules=targets, task_type="CAUSAL_LM", lora_dropout=0.0
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

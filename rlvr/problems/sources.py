@@ -33,17 +33,21 @@ class Source(Protocol):
     @property
     def name(self) -> str:
         """What a person calls it: `openai/gsm8k:train`, a file, `story:test`."""
+        ...
 
     @property
     def size(self) -> int | None:
         """Number of problems; None for an endless generator."""
+        ...
 
     @property
     def fingerprint(self) -> str:
         """sha256 of the rows, or of a generator's settings."""
+        ...
 
     def __getitem__(self, index: int) -> Problem:
         """Problem `index`, from 0; the same one every time."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

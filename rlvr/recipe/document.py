@@ -160,9 +160,9 @@ class _Builder:
         self.faults: list[Fault] = []
         self._seen: set[int] = set()
 
-    def build(self, node: yaml.Node, key: str, line: int | None = None) -> Any:
+    def build(self, node: yaml.Node, key: str, at: int | None = None) -> Any:
         """The value of a node that stands at `key`."""
-        line = node.start_mark.line + 1 if line is None else line
+        line: int = node.start_mark.line + 1 if at is None else at
         self.spots[key] = Spot(place=self.place(line), line=line, text=self._slice(node))
         if len(self.spots) > MAX_VALUES:  # aliases of aliases grow without bound
             raise RecipeError(f"{self.place(line)}: more than {MAX_VALUES} values; is an alias repeated?")

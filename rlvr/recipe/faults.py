@@ -41,12 +41,13 @@ def validate(document: Document, path: str) -> Recipe:
     ):
         faults.append(("algorithm.preset", f"`{name}` is no preset{near_miss(name, PRESETS)}"))
         given = {**given, "algorithm": {**algorithm, "preset": "default"}}
+    recipe: Recipe | None = None
     try:
         recipe = Recipe.model_validate(given)
     except ValidationError as error:
         faults += [_told(each, given, spots) for each in error.errors()]
     told = [(_line(spots, key), f"{place(path, spots, key)}: {text}") for key, text in faults]
-    if not (told or document.faults):
+    if recipe is not None and not (told or document.faults):
         return recipe
     ordered = sorted([*document.faults, *told], key=lambda fault: fault[0])
     raise RecipeError("\n".join(dict.fromkeys(text for _, text in ordered)))
@@ -107,7 +108,7 @@ def _told(error: ErrorDetails, given: dict[str, Any], spots: Mapping[str, Spot])
         known = KEYS[bare(key)]
         return key, f"`{name}` is missing: give {known.takes} ({known.doc.rstrip('.')})"
     if error["type"] == "value_error":
-        return key, f"`{name}`: {error['ctx']['error']}"
+        return key, f"`{name}`: {error.get('ctx', {}).get('error')}"
     return key, _must(name, _written(key, error["input"], spots))
 
 

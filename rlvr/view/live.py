@@ -81,6 +81,7 @@ def _watch_live(watched: Watched, stop: threading.Event | None, console: Console
 
 def _watch_plain(watched: Watched, stop: threading.Event | None, console: Console) -> None:
     _skip_what_was_resumed(watched, console)
+    status = read_status(watched.path, watched.rows)
     is_last = False
     while not is_last:
         is_last = _is_last_look(watched, stop)

@@ -57,7 +57,8 @@ def plot(paths: Sequence[Path], out: Path) -> None:
             raise RunError(f"{path}: nothing to draw: {name} has no finished step yet")
     import matplotlib as mpl
 
-    with mpl.rc_context({**mpl.rcParamsDefault, "backend": "agg", **_STYLE}):
+    style: dict[Any, Any] = {**mpl.rcParamsDefault, "backend": "agg", **_STYLE}
+    with mpl.rc_context(style):
         buffer = io.BytesIO()
         _figure(runs).savefig(buffer, format=kind[1:], dpi=160, metadata=_METADATA[kind])
     out.parent.mkdir(parents=True, exist_ok=True)

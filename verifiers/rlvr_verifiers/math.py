@@ -105,7 +105,7 @@ def _symbolic(gold: str, found: str) -> bool:
             extraction_config=LATEX,
             fallback_mode="no_fallback",
             extraction_mode="first_match",
-            parsing_timeout=None,
+            parsing_timeout=None,  # pyright: ignore[reportArgumentType] - None is off
         )
         for side in (gold, found)
     ]
