@@ -8,15 +8,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlvr.errors import ModelError, RunError
+from rlvr.errors import ModelError, RecipeError, RunError
 from rlvr.eval.benchmarks import Benchmark, find, open_benchmark
 from rlvr.policy import checkpoint
 from rlvr.policy import model as models
 from rlvr.problems.generators import GENERATORS, make_generator
 from rlvr.problems.prompts import Renderer
+from rlvr.problems.rows import READERS
 from rlvr.problems.sources import Source, open_source, worked_source
 from rlvr.recipe import schema
 from rlvr.recipe.load import Loaded
@@ -78,7 +80,9 @@ def policy(loaded: Loaded, resumed: Path | None) -> tuple[Any, Any]:
         model = made.to(models.resolve_device(spec.device), models.DTYPES[spec.dtype])
     else:
         assert spec.name is not None, "the schema asks for `name` or `make`"
-        name = str(loaded.resolve(spec.name)) if spec.name.startswith((".", "/", "~")) else spec.name
+        name = (
+            str(loaded.resolve(spec.name).resolve()) if spec.name.startswith((".", "/", "~")) else spec.name
+        )
         model, tokenizer = load_policy(name, dtype=spec.dtype, device=spec.device, revision=spec.revision)
     if spec.lora is not None:
         if resumed is not None:
@@ -162,14 +166,34 @@ def worked(spec: schema.WarmStart, problems: schema.Problems, base_dir: Path, da
     return worked_source(**keys, solution=spec.solution, base_dir=base_dir, data_dir=data)
 
 
-def benchmarks(spec: schema.Eval, base_dir: Path, data: Path | None) -> list[tuple[Benchmark, Source]]:
-    """The held-out sets of a recipe, opened."""
-    names = [
-        str(base_dir / n) if n.endswith(".jsonl") and not Path(n).is_absolute() else n
-        for n in spec.benchmarks
-    ]
-    rows = [find(name) for name in names]
-    return [(row, open_benchmark(row, data_dir=data, base_dir=base_dir, limit=spec.limit)) for row in rows]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """A benchmark of a recipe, ready to be measured."""
+
+    benchmark: Benchmark
+    """Its row of the table, or one made for a file."""
+    source: Source
+    """Its problems."""
+    verifier: schema.Verifier
+    """Who checks them."""
+
+
+def benchmarks(recipe: schema.Recipe, base_dir: Path, data: Path | None) -> list[HeldOut]:
+    """The held-out sets of a recipe; a file is asked and checked as the recipe's own problems are."""
+    opened: list[HeldOut] = []
+    for name in recipe.eval.benchmarks:
+        is_file = Path(name).suffix in READERS
+        row = find(str(base_dir / Path(name).expanduser()) if is_file else name)
+        verifier = schema.Verifier.model_validate({"name": row.verifier})
+        if is_file:
+            asked = recipe.problems.model_dump(include={"question", "answer", "answer_after", "prompt"})
+            verifier = recipe.verifier[0]
+            row = replace(row, **asked, verifier=verifier.name)
+        if row.name in {other.benchmark.name for other in opened}:
+            raise RecipeError(f"eval.benchmarks: two are called `{row.name}`; rename one")
+        rows = open_benchmark(row, data_dir=data, base_dir=base_dir, limit=recipe.eval.limit)
+        opened.append(HeldOut(benchmark=row, source=rows, verifier=verifier))
+    return opened
 
 
 def loss(spec: schema.Algorithm) -> Loss:
@@ -177,8 +201,3 @@ def loss(spec: schema.Algorithm) -> Loss:
     from rlvr.algo.loss import Loss
 
     return Loss(**spec.model_dump(include=set(Loss.__dataclass_fields__)))
-
-
-def verifier_of(benchmark: Benchmark) -> schema.Verifier:
-    """The verifier that a benchmark names, with its default settings."""
-    return schema.Verifier.model_validate({"name": benchmark.verifier})

@@ -19,6 +19,7 @@ from rlvr.errors import Interrupted, RecipeError, RunError
 if TYPE_CHECKING:
     from rlvr.eval.benchmarks import Benchmark
     from rlvr.eval.result import Result
+    from rlvr.recipe.schema import Verifier
 
 LONGEST_DEFAULT = 2048
 
@@ -72,7 +73,7 @@ def evaluate(
     if model is None:
         raise RecipeError("say which model: rlvr eval MODEL_OR_RUN -b gsm8k,./mine.jsonl")
     given = {"question": question, "answer": answer, "verifier": verifier, "prompt": prompt}
-    chosen = _choose(benchmarks, given)
+    chosen = _choose(benchmarks, given, _asked_by_run(model))
     results, folder = _measure(
         model,
         chosen,
@@ -104,14 +105,49 @@ def evaluate(
         raise typer.Exit(code=1)
 
 
-def _choose(names: str, given: dict[str, str | None]) -> list[Benchmark]:
+def _asked_by_run(model: str) -> dict[str, str]:
+    """How the recipe of a run asks its problems, for files measured with that run; nothing for a model."""
+    from rlvr import build
+    from rlvr.recipe.load import load
+    from rlvr.runs.folder import RunFolder
+
+    run = build.resolve_run(model)
+    if run is None:
+        return {}
+    recipe = load(RunFolder(run).expanded_recipe).recipe
+    asked = recipe.problems.model_dump(include={"question", "answer", "answer_after", "prompt"})
+    return {key: value for key, value in asked.items() if value is not None} | {
+        "verifier": recipe.verifier[0].name
+    }
+
+
+def _checker(benchmark: Benchmark, model: str) -> tuple[Verifier, Path]:
+    """The benchmark's verifier, with the run's options where it is the run's own, and its base folder."""
+    from rlvr import build
+    from rlvr.recipe.load import load
+    from rlvr.recipe.schema import Verifier
+    from rlvr.runs.folder import RunFolder
+    from rlvr.runs.manifest import read_manifest
+
+    run = build.resolve_run(model)
+    if run is not None and Path(benchmark.source).suffix:
+        own = load(RunFolder(run).expanded_recipe).recipe.verifier[0]
+        if own.name == benchmark.verifier:
+            return own, Path(read_manifest(RunFolder(run)).base_dir)
+    return Verifier.model_validate({"name": benchmark.verifier}), Path()
+
+
+def _choose(names: str, given: dict[str, str | None], asked: dict[str, str] | None = None) -> list[Benchmark]:
+    """The benchmarks named; files are asked as `asked` says, and everything as `given` says."""
     from rlvr.eval.benchmarks import find
 
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
         raise RecipeError("say what to measure: -b gsm8k,math500,./mine.jsonl (rlvr eval --list)")
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    chosen = [replace(find(name), **changes) for name in wanted]
+    found = [find(name) for name in wanted]
+    own: dict[str, Any] = dict(asked or {})
+    chosen = [replace(b, **({**own, **changes} if Path(b.source).suffix else changes)) for b in found]
     twice = {b.name for b in chosen if sum(b.name == other.name for other in chosen) > 1}
     if twice:
         raise RecipeError(f"-b names {', '.join(sorted(twice))} more than once; records would mix")
@@ -141,7 +177,6 @@ def _measure(
     from rlvr.eval.benchmarks import open_benchmark
     from rlvr.eval.run import evaluate as measure
     from rlvr.policy.model import fingerprint
-    from rlvr.recipe.schema import Verifier
     from rlvr.types import Sampling
 
     # The data is opened first: a mistake in it should not wait for the model to load.
@@ -160,8 +195,8 @@ def _measure(
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
             for benchmark, source in zip(chosen, sources, strict=True):
                 task = bars.add_task(benchmark.name, total=source.size)
-                checker = Verifier.model_validate({"name": benchmark.verifier})
-                with build.scorer([checker], workers, Path()) as scorer:
+                checker, base_dir = _checker(benchmark, model_name)
+                with build.scorer([checker], workers, base_dir) as scorer:
                     result = measure(
                         benchmark.name,
                         source,

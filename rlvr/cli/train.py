@@ -37,7 +37,9 @@ def train(
     from rlvr.recipe.load import find, load
 
     changes = settings or []
-    if (recipe is None) == (resume is None):
+    if recipe is not None and resume is not None:
+        raise RecipeError("give a recipe or --resume, not both: a resumed run has its own recipe")
+    if recipe is None and resume is None:
         raise RecipeError(
             "say what to train: `rlvr train RECIPE`, or `rlvr train --resume RUN` to continue one"
         )

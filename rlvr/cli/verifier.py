@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import keyword
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,6 +86,8 @@ def new(name: Annotated[str, typer.Argument(help="Name of the verifier: a Python
     """Write NAME.py with a verifier that runs, and test_NAME.py with its test."""
     if not name.isidentifier() or keyword.iskeyword(name):
         raise VerifierError(f"`{name}` is no Python name; use letters, digits and underscores.")
+    if name in sys.stdlib_module_names:
+        raise VerifierError(f"{name}.py would hide Python's own module `{name}`; choose another name.")
     files = {Path(f"{name}.py"): PLUGIN, Path(f"test_{name}.py"): TEST}
     for path in files:
         if path.exists():
@@ -92,7 +95,9 @@ def new(name: Annotated[str, typer.Argument(help="Name of the verifier: a Python
     for path, template in files.items():
         path.write_text(template.format(name=name), encoding="utf-8")
         typer.echo(f"wrote {path}")
-    typer.echo(f"test it:  pytest test_{name}.py")
+    typer.echo(
+        f"test it:  python -m pytest test_{name}.py   (python -m pip install pytest, if it is not there)"
+    )
     typer.echo(f"try it:   rlvr verifier try ./{name}.py:{name} --completion 'It is Paris.' --answer Paris")
     typer.echo(f"use it:   verifier: ./{name}.py:{name}")
 

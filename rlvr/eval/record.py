@@ -143,6 +143,7 @@ class Record:
         if self._file is not None:
             with _said(self._path):
                 self._file.write(_dump(line) + b"\n")
+                self._file.flush()  # a kill of this process loses nothing; a power cut at most SYNC_EVERY
 
     def _sync(self) -> None:
         if self._file is not None:

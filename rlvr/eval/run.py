@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, Protocol
 
 from rlvr.errors import EngineError, Interrupted, ModelError, ProblemsError, RecipeError
@@ -28,6 +28,8 @@ EVALUATION = 2**64 - 1
 """Stands for the step in completion seeds: no training step shares its random numbers with an evaluation."""
 BLOCK = 8192
 """Completions asked of the engine in one call."""
+LAST_WAIT_S = 2.0
+"""Time for outstanding verdicts when an evaluation is interrupted."""
 IN_FLIGHT = 32
 """Groups that may wait for their verdicts before the engine is read on."""
 PACKAGES = ("rlvr", "torch", "transformers", "math-verify", "sympy")
@@ -35,6 +37,10 @@ PACKAGES = ("rlvr", "torch", "transformers", "math-verify", "sympy")
 
 class Pending(Protocol):
     """A group on its way through the verifiers."""
+
+    def done(self) -> bool:
+        """Whether they are there."""
+        ...
 
     def result(self) -> ScoredGroup:
         """Wait for its verdicts."""
@@ -128,8 +134,13 @@ def _run(
                 waiting.popleft()
                 yield first
     except (KeyboardInterrupt, Interrupted):
-        # What is sampled is paid for: wait for its verdicts (a second Ctrl-C does not).
-        yield from ((index, pending.result()) for index, pending in waiting)
+        # What is sampled is paid for, but a slow verifier must not hold up who wants to leave.
+        deadline = perf_counter() + LAST_WAIT_S
+        for index, pending in waiting:
+            while not pending.done() and perf_counter() < deadline:
+                sleep(0.01)
+            if pending.done():
+                yield index, pending.result()
         raise
     yield from ((index, pending.result()) for index, pending in waiting)
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError as SafetensorsError
 
 from rlvr.errors import RunError
 
@@ -81,7 +80,7 @@ def save(
         _delete(final)
         temporary.rename(final)
         _sync(folder)
-    except (OSError, RuntimeError, ValueError, SafetensorsError) as error:
+    except Exception as error:  # libraries raise anything on a full disk
         shutil.rmtree(temporary, ignore_errors=True)
         free = shutil.disk_usage(folder).free if folder.exists() else 0
         raise RunError(
@@ -94,14 +93,21 @@ def save(
     return final
 
 
-def latest(folder: Path, *, on_damage: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint whose files match their hashes; `on_damage` hears of newer ones that do not."""
+def latest(folder: Path, *, on_damage: Callable[[str], None], set_aside: bool = False) -> Checkpoint | None:
+    """The newest checkpoint whose files match their hashes; `on_damage` hears of newer ones that do not.
+
+    With `set_aside` those become NAME.damaged: a run that goes on must not count them among its newest.
+    """
     for name in _names(folder):
         path = folder / name
         fault = _fault(path)
         if fault is None:
             return Checkpoint(path=path, state=json.loads((path / "state.json").read_text()))
         on_damage(f"checkpoint {path} is damaged ({fault}); an older one is used")
+        if set_aside:
+            aside = path.with_name(f"{name}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
     return None
 
 
@@ -129,9 +135,11 @@ def _names(folder: Path) -> list[str]:
 def _fault(path: Path) -> str | None:
     try:
         expected = json.loads((path / "hashes.json").read_text())
+        actual = _hashes(path)
     except (OSError, ValueError) as error:
-        return f"hashes.json: {error}"
-    actual = _hashes(path)
+        return f"it cannot be read: {error}"
+    if not isinstance(expected, dict) or not {"trainer.pt", "state.json"} <= expected.keys():
+        return "hashes.json does not name its files"
     for name, digest in expected.items():
         if actual.get(name) != digest:
             return f"{name} is missing" if name not in actual else f"{name} has changed"

@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from rlvr.errors import EngineError
 from rlvr.types import Sampling
 
 CDF_ELEMENTS = 2**24
 """Rows x vocabulary handled at once; bounds the float64 cumulative sums to 128 MiB."""
+
+
+LEAST_TOP_P = 1e-12
+"""The likeliest token always stays."""
 
 
 def uniforms(seeds: np.ndarray, counters: np.ndarray) -> np.ndarray:
@@ -42,7 +47,13 @@ def draw(
         _draw_rows(part, u, sampling)
         for part, u in zip(torch.split(logits, rows), torch.split(uniform, rows), strict=True)
     ]
-    return torch.cat([tokens for tokens, _ in parts]), torch.cat([logprobs for _, logprobs in parts])
+    tokens, logprobs = (torch.cat(column) for column in zip(*parts, strict=True))
+    if not logprobs.isfinite().all():
+        raise EngineError(
+            "the model's logits are not finite: its weights are damaged, or the temperature is too small "
+            f"({sampling.temperature:g})"
+        )
+    return tokens, logprobs
 
 
 def _draw_rows(
@@ -65,5 +76,5 @@ def _truncate(logits: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
     if top_k:
         ordered[:, top_k:] = -torch.inf
     before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-    ordered = ordered.masked_fill(before >= top_p, -torch.inf) if top_p < 1 else ordered
+    ordered = ordered.masked_fill(before >= max(top_p, LEAST_TOP_P), -torch.inf) if top_p < 1 else ordered
     return torch.empty_like(logits).scatter_(-1, order, ordered)

@@ -32,7 +32,7 @@ def no_reward(row: Values, name: str) -> str | None:
     reward = row[name]
     if reward is None:
         return "no completion has a reward: every check ended in `error`, see verify/error_share"
-    if reward > 0:
+    if reward != 0:
         return None
     if _value(row, "rollout/truncated_share") > 0.5:
         cut = percent(_value(row, "rollout/truncated_share"))

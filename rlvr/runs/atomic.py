@@ -29,9 +29,7 @@ def disk_trouble(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as trouble:
-        words = _DISK_WORDS.get(trouble.errno or 0)
-        if words is None:
-            raise
+        words = _DISK_WORDS.get(trouble.errno or 0, trouble.strerror or type(trouble).__name__)
         raise RunError(
             f"cannot write {path}: {words} ({_free(path)}). What was recorded before is whole and nothing "
             "of it is lost: make room or mend the permissions, then continue with `rlvr train --resume RUN`."

@@ -82,8 +82,10 @@ class Tail:
             with open(self._path, "rb") as file:
                 self._follow(file)
                 data = file.read()
-        except OSError:
+        except FileNotFoundError:
             return []
+        except OSError as trouble:
+            raise RunError(f"{self._path}: cannot be read: {trouble.strerror}") from trouble
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
         rows = (_row(line) for line in whole.splitlines())
@@ -197,7 +199,7 @@ def _state(path: Path, said: Mapping[str, Any]) -> State:
 def _status_file(path: Path) -> dict[str, Any]:
     try:
         said = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
 
@@ -205,9 +207,11 @@ def _status_file(path: Path) -> dict[str, Any]:
 def _row(line: bytes) -> Row | None:
     try:
         said = json.loads(line, parse_constant=lambda _: None)
-        kind, step, at, metrics = said["kind"], said["step"], said["time"], said["metrics"]
-    except (ValueError, KeyError, TypeError):
+        kind, step, at, metrics = said["kind"], said["step"], float(said["time"]), said["metrics"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if not isinstance(metrics, dict) or not isinstance(step, int):
         return None
-    return Row(kind=str(kind), step=step, time=float(at), metrics=metrics)
+    if not all(value is None or isinstance(value, int | float) for value in metrics.values()):
+        return None
+    return Row(kind=str(kind), step=step, time=at, metrics=metrics)

@@ -43,11 +43,11 @@ def pack(
     counts_B = ~rewards_B.isnan()
     if mask_truncated:
         counts_B &= torch.tensor([c.finish != "length" for _, _, c, _ in rows])
-    advantages_B = group_advantages(
-        rewards_B, group_B, completion_lengths_B, baseline=baseline, scale=scale, epsilon=epsilon
-    )
     inside_BC = torch.arange(int(completion_lengths_B.max())) < completion_lengths_B[:, None]
     mask_BC = inside_BC & counts_B[:, None]
+    advantages_B = group_advantages(
+        rewards_B, group_B, mask_BC.sum(-1), baseline=baseline, scale=scale, epsilon=epsilon
+    )
     batch = Batch(
         ids_BT=pad_sequence([torch.tensor(p + c.token_ids) for _, p, c, _ in rows], batch_first=True),
         prompt_lengths_B=prompt_lengths_B,

@@ -170,14 +170,14 @@ def _evaluate(run: Run, state: State, measured: set[tuple[int, str]]) -> None:
         top_k=spec.top_k,
         stop_ids=run.renderer.stop_ids,
     )
-    for benchmark, source in run.benchmarks:
+    for held_out in run.benchmarks:
+        benchmark = held_out.benchmark
         if (state.step, benchmark.name) in measured:
             continue
-        checker = build.verifier_of(benchmark)
-        with build.scorer([checker], run.workers, run.base_dir) as scorer:
+        with build.scorer([held_out.verifier], run.workers, run.base_dir) as scorer:
             result = evaluate(
                 benchmark.name,
-                source,
+                held_out.source,
                 run.renderer,
                 run.engine,
                 scorer,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,6 @@ import torch
 
 from rlvr import build
 from rlvr.errors import RecipeError, RunError
-from rlvr.eval.benchmarks import Benchmark
 from rlvr.policy import checkpoint
 from rlvr.policy import model as models
 from rlvr.problems.prompts import Renderer
@@ -78,7 +78,7 @@ class Run:
     """What it practises on."""
     worked: Any | None
     """Worked solutions of the warm start."""
-    benchmarks: list[tuple[Benchmark, Source]]
+    benchmarks: list[build.HeldOut]
     """Held-out sets."""
     workers: int
     """Verifier processes."""
@@ -152,18 +152,19 @@ def open_run(
     data = build.data_dir(loaded, environment_data_dir)
     source = build.source(recipe.problems, base_dir, data)
     worked = recipe.warm_start and build.worked(recipe.warm_start, recipe.problems, base_dir, data)
-    benchmarks = build.benchmarks(recipe.eval, base_dir, data)
+    benchmarks = build.benchmarks(recipe, base_dir, data)
     notes: list[str] = []
     restored = None
     if resume is not None:
         stack.enter_context(resume.lock())
         checkpoint.remove_leftovers(resume.checkpoints)
-        restored = checkpoint.latest(resume.checkpoints, on_damage=notes.append)
+        restored = checkpoint.latest(resume.checkpoints, on_damage=notes.append, set_aside=True)
+        _something_to_continue(resume, restored, notes)
         _same_data(resume, source)
     model, tokenizer = build.policy(loaded, restored.model if restored else None)
     renderer = build.renderer(tokenizer, model)
     _room_to_write(recipe, renderer)
-    with build.scorer([*recipe.verifier, *(build.verifier_of(b) for b, _ in benchmarks)], 1, base_dir):
+    with build.scorer([*recipe.verifier, *(held_out.verifier for held_out in benchmarks)], 1, base_dir):
         pass  # each verifier loads and takes its options, or says why not
     if recipe.sampling.engine == "auto":
         notes.append("sampling.engine auto -> hf: the only engine of this version")
@@ -174,6 +175,7 @@ def open_run(
         stack.enter_context(folder.lock())
     else:
         folder = resume
+        write_bytes_atomic(folder.expanded_recipe, expand(recipe).encode())
         _note_steps(folder, recipe.run.steps)
     record = Record(folder, state.step if restored else None, state.warm_step)
     for note in notes:
@@ -229,6 +231,18 @@ def _note_steps(folder: RunFolder, steps: int) -> None:
     manifest = read_manifest(folder)
     if manifest.steps != steps:
         write_manifest(folder, manifest.model_copy(update={"steps": steps}))
+
+
+def _something_to_continue(
+    folder: RunFolder, restored: checkpoint.Checkpoint | None, damage: Sequence[str]
+) -> None:
+    """A run without a whole checkpoint may start over only while nothing of it would be lost."""
+    if restored is None and any(folder.rollouts.glob("step-*")):
+        why = "; ".join(damage) or f"{folder.checkpoints} holds none"
+        raise RunError(
+            f"{folder.path}: no checkpoint to continue from ({why}). Its record is left as it is: put a "
+            "checkpoint back, or start a new run."
+        )
 
 
 def _same_data(folder: RunFolder, source: Source) -> None:

@@ -54,21 +54,18 @@ def warm_start(run: Run, state: State) -> None:
             total=spec.steps,
             schedule="late_linear",
         )
+        tokens += int(batch.lengths_B.sum())
         with run.signals.deferred():
             losses.append(imitate(run.model, optimizers, batch, rate, run.recipe.optim.micro_batch_tokens))
             state.warm_step += 1
-        tokens += int(batch.lengths_B.sum())
-        if state.warm_step % REPORT_EVERY == 0 or state.warm_step == spec.steps:
-            seconds = perf_counter() - since
-            run.record.warm_start(
-                state.warm_step,
-                {
+            if state.warm_step % REPORT_EVERY == 0 or state.warm_step == spec.steps:
+                measured = {
                     "loss_nats": sum(losses) / len(losses),
                     "learning_rate": rate,
-                    "tokens_per_s": tokens / seconds,
-                },
-            )
-            losses, tokens, since = [], 0, perf_counter()
+                    "tokens_per_s": tokens / (perf_counter() - since),
+                }
+                run.record.warm_start(state.warm_step, measured)
+                losses, tokens, since = [], 0, perf_counter()
         if spec.save_every and state.warm_step % spec.save_every == 0 and state.warm_step < spec.steps:
             run.save(state)
 

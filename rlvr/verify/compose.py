@@ -51,6 +51,10 @@ class Pending:
         self._specs = specs
         self._futures = futures
 
+    def done(self) -> bool:
+        """Whether `result` would return at once."""
+        return all(future.done() for row in self._futures for future in row)
+
     def result(self) -> ScoredGroup:
         """Wait for every check and compose them."""
         verdicts = tuple(

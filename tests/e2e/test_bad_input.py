@@ -202,16 +202,34 @@ def test_data_that_changed_is_refused_at_a_resume(place, capsys):
     assert "has changed since the run began" in capsys.readouterr().err
 
 
-def test_a_run_whose_every_checkpoint_is_damaged_starts_over_and_says_so(place, capsys):
+def test_a_run_whose_every_checkpoint_is_damaged_keeps_its_record(place, capsys):
     assert place.train()[0] == 0
     run = place.path / "made" / "run"
-    whole = (run / "checkpoints" / "step-000001" / "model" / "model.safetensors").read_bytes()
+    recorded = (run / "metrics.jsonl").read_bytes()
     for name in checkpoints(run):
         (run / "checkpoints" / name / "state.json").write_text("{}")
     capsys.readouterr()
-    assert here("train", "--resume", run) == 0
-    assert "is damaged" in capsys.readouterr().err or "is damaged" in (run / "manifest.json").read_text()
-    assert (run / "checkpoints" / "step-000001" / "model" / "model.safetensors").read_bytes() == whole
+    assert here("train", "--resume", run) == 3
+    said = capsys.readouterr().err
+    assert "no checkpoint to continue from" in said
+    assert "state.json has changed" in said
+    assert (run / "metrics.jsonl").read_bytes() == recorded
+
+
+def test_more_steps_given_at_a_resume_are_remembered(place, capsys):
+    assert place.train()[0] == 0
+    assert here("train", "--resume", "made/run", *settings(run__steps=3)) == 0
+    assert here("train", "--resume", "made/run") == 0
+    assert "after step 3/3" in capsys.readouterr().out
+
+
+def test_a_file_of_ones_own_is_checked_with_the_recipes_verifier(place, capsys):
+    (place.path / "held.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n')
+    assert place.train(("run:", "eval: {benchmarks: [./held.jsonl]}\nrun:"))[0] == 0
+    header = (
+        next((place.path / "made" / "run" / "evals").glob("step-*-held.jsonl")).read_text().splitlines()[0]
+    )
+    assert json.loads(header)["header"]["verifier"] == "exact"
 
 
 def test_eval_of_a_damaged_run(place, capsys):
