@@ -15,7 +15,7 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any, Protocol
 
-from rlvr.errors import EngineError, Interrupted, ModelError, ProblemsError, RecipeError
+from rlvr.errors import EngineError, Interrupted, ModelError, ProblemsError, RecipeError, RunError
 from rlvr.eval.record import Graded, Outcome, Record
 from rlvr.eval.result import Result, summarise
 from rlvr.problems.prompts import Renderer
@@ -87,6 +87,11 @@ def evaluate(
     prompts = [renderer.render(problem) for problem in problems]
     header = _header(benchmark_name, source, prompts[0], sampling, samples, seed, step, model_hash, verifier)
     record = Record(record_path, header, fresh=fresh)
+    try:
+        _same_problems(record, problems)
+    except RunError:
+        record.close()
+        raise
     if progress is not None:
         progress(0, len(problems))
     resumed, started = sum(index < len(problems) for index in record.outcomes), perf_counter()
@@ -153,6 +158,18 @@ def _sample(
         block = todo[start : start + size]
         for place, group in engine.generate([request for _, request in block], sampling):
             yield block[place][0], group
+
+
+def _same_problems(record: Record, problems: Sequence[Problem]) -> None:
+    """A record continued must hold verdicts on these very questions and answers."""
+    for index, outcome in record.outcomes.items():
+        if index < len(problems):
+            now = problems[index].messages[-1].content, problems[index].answer
+            if json.dumps(now, default=str) != json.dumps((outcome.question, outcome.answer), default=str):
+                raise RunError(
+                    f"{outcome.problem}: recorded with another question or answer than it has now; "
+                    "start anew with --fresh, or use another --out"
+                )
 
 
 def _outcome(index: int, scored: ScoredGroup, samples: int) -> Outcome:

@@ -91,6 +91,10 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedToken
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or "main")
     except Exception as error:  # likewise
+        if not Path(name).is_dir():
+            raise ModelError(
+                f"model `{name}` is no folder here, and cannot be fetched from the hub: {_first_line(error)}"
+            ) from error
         raise ModelError(
             f"model `{name}` has no tokenizer that loads: {_first_line(error)}\n"
             "save one beside the weights with `tokenizer.save_pretrained(FOLDER)`."

@@ -65,7 +65,7 @@ def _steps(run: Run, state: State) -> None:
     recipe = run.recipe
     run.reference = _reference(run, state)
     measured = {
-        (r.step, n.split("/")[1])
+        (r.step, n.removeprefix("eval/").rpartition("/")[0])
         for r in read_metrics(run.folder.path)
         if r.kind == "eval"
         for n in r.metrics
