@@ -55,7 +55,7 @@ def train(run: Run, state: State) -> None:
             f"({run.recipe.optim.micro_batch_tokens}) or sampling.batch_size "
             f"({run.recipe.sampling.batch_size}), or set model.gradient_checkpointing: true."
         ) from error
-    except Exception as error:
+    except Exception as error:  # passed on: the record only says why the run ended
         run.record.finish(f"internal error: {type(error).__name__}: {error}")
         raise
     run.record.finish("finished")

@@ -230,6 +230,9 @@ def test_a_file_of_ones_own_is_checked_with_the_recipes_verifier(place, capsys):
         next((place.path / "made" / "run" / "evals").glob("step-*-held.jsonl")).read_text().splitlines()[0]
     )
     assert json.loads(header)["header"]["verifier"] == "exact"
+    capsys.readouterr()
+    assert here("eval", "made/run", "-b", "held.jsonl", "--max-tokens", "8", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["results"][0]["evidence"]["verifier"] == "exact"
 
 
 def test_eval_of_a_damaged_run(place, capsys):

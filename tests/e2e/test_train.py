@@ -86,7 +86,6 @@ def test_an_adapter_trains_resumes_and_loads(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "gsm8k").is_dir(), reason="needs GSM8K in ../shared/data or RLVR_DATA_DIR")
-@pytest.mark.skipif(not GSM8K.exists(), reason="recipes/gsm8k.yaml is not there")
 def test_gsm8k_trains_and_is_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RLVR_DATA_DIR", str(DATA))
     model = saved(tmp_path / "model", "bytes", context=4096)
