@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from rlvr.types import Group, Request, Sampling
+
+logger = logging.getLogger(__name__)
+
+Decode: TypeAlias = Callable[[Sequence[Sequence[int]]], list[str]]
+"""Token ids to texts."""
+
+
+class Tell(Protocol):
+    """Hears what an engine waits for; what is `lasting` (a restart, a fallback) belongs into the record."""
+
+    def __call__(self, words: str, *, lasting: bool = False) -> None:
+        """Say `words` to whoever watches."""
+        ...
+
+
+def log(words: str, *, lasting: bool = False) -> None:
+    """Tell the log, for engines that nobody watches."""
+    logger.log(logging.WARNING if lasting else logging.INFO, "%s", words)
 
 
 class Engine(Protocol):
@@ -18,12 +37,19 @@ class Engine(Protocol):
         """Yield `(index of the request, its group)` as soon as the whole group has finished, in any order.
 
         A completion depends on its prompt, its seed, the weights and `sampling`, not on its neighbours in the
-        batch (up to the rounding of the matrix products).
+        batch (up to the rounding of the matrix products).  Raises EngineError when it cannot be drawn.
         """
         ...
 
     def load_weights(self, model: Any, version: int) -> None:
-        """Sample from `model`'s weights from now on and stamp completions with `version`."""
+        """Sample from `model`'s weights from now on and stamp completions with `version`.
+
+        Raises EngineError when the engine did not take them; it then samples nothing more.
+        """
+        ...
+
+    def rest(self) -> None:
+        """Leave the device to the trainer until the next `load_weights`."""
         ...
 
     def close(self) -> None:

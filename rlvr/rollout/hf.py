@@ -9,7 +9,7 @@ finished sequence frees its slot at once, and when enough are free the next prom
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,9 @@ import torch
 from rlvr.errors import EngineError
 from rlvr.rollout.attention import grouped_decode_attention
 from rlvr.rollout.cache import SlotCache
+from rlvr.rollout.engine import Decode
 from rlvr.rollout.sample import draw, uniforms
 from rlvr.types import Completion, Finish, Group, Request, Sampling
-
-Decode = Callable[[Sequence[Sequence[int]]], list[str]]
 
 PREFILL_TOKENS = 16_384
 """Padded prompt tokens in one forward pass."""
@@ -53,8 +52,11 @@ class HfEngine:
         self._model = model
         self._version = version
 
-    def close(self) -> None:
+    def rest(self) -> None:
         """Nothing is held between calls."""
+
+    def close(self) -> None:
+        """Likewise."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Group]]:
         """Yield (index, group) as groups finish; see `rollout/engine.py`."""

@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import Any
 
 from rlvr.errors import VerifierError
+from rlvr.keeper import Keeper
 from rlvr.types import Problem, Verdict
 from rlvr.verify import wire
-from rlvr.verify.process import Keeper, LostError, WorkerProcess
+from rlvr.verify.process import LostError, WorkerProcess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ class Pool:
         self._specs = tuple(specs)
         self._hello = _hello(self._specs, sandbox)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._keeper = Keeper()
+        self._keeper = Keeper("rlvr-verify-")
         self._lock = threading.Lock()
         self._is_closed = False
         self._running: dict[int, WorkerProcess] = {}

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from rlvr.errors import VerifierError
@@ -131,28 +130,6 @@ class WorkerProcess:
         with contextlib.suppress(ValueError):
             return f"its worker was killed by {signal.Signals(-code).name}"
         return f"its worker was killed by signal {-code}"
-
-
-class Keeper:
-    """A folder for temporary files, and a process that clears up when this one is gone, however it went."""
-
-    def __init__(self) -> None:
-        self.folder = tempfile.mkdtemp(prefix="rlvr-verify-")
-        command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py")), self.folder]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def close(self) -> None:
-        """Let it clear up now; safe to call twice."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(GRACE_S)
 
 
 def _parsed(line: bytearray) -> dict[str, Any]:

@@ -1,0 +1,80 @@
+"""Waiting with a deadline for code that runs in this very thread.
+
+A timer's signal interrupts the main thread: first to tell what is waited for, at last to end the wait.  Code
+that holds the thread in C, where no signal is heard, is ended with the process by a watchdog that needs no
+thread.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rlvr.rollout.engine import Tell
+
+FIRST_WORD_S = 5.0
+"""A wait is told when it has lasted so long."""
+LAST_RESORT = 2.0
+"""The process ends at so many times the deadline."""
+REARM_S = 1.0
+"""The watchdog's clock is set back at most so often: it costs a thread each time."""
+
+
+class HungError(Exception):
+    """The deadline passed without a sign of life."""
+
+
+class Watched:
+    """Marks the code that is waited for: `with watched: engine.step()`."""
+
+    def __init__(self, deadline_s: float) -> None:
+        self.since: float | None = None
+        """When the code that runs now began; None while the caller's own runs."""
+        self._deadline_s = deadline_s
+        self._armed = 0.0
+
+    def __enter__(self) -> None:
+        self.since = time.monotonic()
+        if self.since - self._armed > REARM_S:
+            self._armed = self.since
+            faulthandler.dump_traceback_later(LAST_RESORT * self._deadline_s, exit=True)
+
+    def __exit__(self, *_: object) -> None:
+        self.since = None
+
+
+@contextmanager
+def patience(what: str, deadline_s: float, tell: Tell) -> Iterator[Watched]:
+    """Raise HungError when watched code takes longer than `deadline_s`, and tell before.
+
+    Only the main thread can be interrupted; elsewhere the last resort alone is at work.
+    """
+    watched = Watched(deadline_s)
+    if threading.current_thread() is not threading.main_thread():
+        try:
+            yield watched
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        return
+
+    def on_alarm(_: int, __: FrameType | None) -> None:
+        silent = time.monotonic() - watched.since if watched.since is not None else 0.0
+        if silent >= deadline_s:
+            raise HungError(f"{what}: no sign of life for {silent:.3g} s")
+        if silent >= min(FIRST_WORD_S, deadline_s / 2):
+            tell(f"waiting for vllm, {what}: no sign of life for {silent:.0f} of {deadline_s:.0f} s")
+
+    tick = min(1.0, deadline_s / 4)
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    signal.setitimer(signal.ITIMER_REAL, tick, tick)
+    try:
+        yield watched
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        faulthandler.cancel_dump_traceback_later()

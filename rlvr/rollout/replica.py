@@ -1,0 +1,193 @@
+"""One `vllm serve` process: its command, its start, its end; and a client for its routes."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from rlvr.errors import EngineError
+from rlvr.rollout.vllm_settings import quiet_environment
+
+LOG_LINES = 5
+POLL_S = 0.1
+STOPPING_S = 5.0
+LONGEST_SYNC_S = 600.0
+
+
+class ReplicaError(Exception):
+    """A server is gone, does not answer, or answers with an error of its own."""
+
+
+class RefusedError(Exception):
+    """A server understood the request and refuses it: asking again is no use."""
+
+
+class Client:
+    """The routes of one server; used by several threads at once."""
+
+    def __init__(self, url: str, key: str, connections: int = 8) -> None:
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {key}"}, limits=limits, trust_env=False
+        )
+
+    def is_healthy(self) -> bool:
+        """Whether it answers now."""
+        try:
+            return self._http.get("/health", timeout=2.0).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def post(self, route: str, body: Mapping[str, Any] | None = None, *, timeout_s: float) -> Any:
+        """The answer's JSON; ReplicaError or RefusedError otherwise."""
+        try:
+            answer = self._http.post(route, json=body, timeout=httpx.Timeout(timeout_s, pool=None))
+        except httpx.TimeoutException:
+            raise ReplicaError(f"{self.url}{route}: no answer within {timeout_s:g} s") from None
+        except (httpx.HTTPError, RuntimeError) as error:
+            raise ReplicaError(f"{self.url}{route}: {type(error).__name__}: {error}") from None
+        if answer.status_code == 401:
+            raise RefusedError(f"{self.url} wants another key: see vllm.key_file")
+        if 400 <= answer.status_code < 500:
+            raise RefusedError(f"{self.url}{route}: {answer.status_code}: {answer.text[:500]}")
+        if answer.status_code != 200:
+            raise ReplicaError(f"{self.url}{route}: {answer.status_code}: {answer.text[:500]}")
+        try:
+            return answer.json() if answer.content else None
+        except ValueError:
+            return answer.text
+
+    def call(self, method: str, *, timeout_s: float) -> list[Any]:
+        """Run a method of the worker extension on every worker; their answers."""
+        answer = self.post("/collective_rpc", {"method": method}, timeout_s=timeout_s)
+        return list((answer or {}).get("results", []))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+
+class Replica:
+    """A server of our own, in a session of its own, whose litter lies in `scratch`."""
+
+    def __init__(
+        self, arguments: Mapping[str, Any], *, host: str, port: int, key: str, scratch: str, threads: int | None
+    ) -> None:
+        """Start it; `wait` tells when it is ready."""
+        self.port = port or free_port(host)
+        self.client = Client(f"http://{host}:{self.port}", key, connections=4096)
+        self.log = Path(tempfile.mkdtemp(dir=scratch)) / "log"
+        self._command = command(arguments, host, self.port)
+        environment = dict(os.environ) | quiet_environment(str(self.log.parent), threads=threads)
+        environment |= {
+            "VLLM_API_KEY": key,
+            "VLLM_SERVER_DEV_MODE": "1",
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+            "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),
+        }
+        if arguments.get("enforce_eager"):
+            environment["TORCHDYNAMO_DISABLE"] = "1"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=environment,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id, and that of its session."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process.poll() is None
+
+    def wait(self, deadline_s: float) -> None:
+        """Until it answers; ReplicaError with the end of its log when it does not."""
+        deadline = time.monotonic() + deadline_s
+        while not self.client.is_healthy():
+            if not self.is_alive():
+                raise ReplicaError(f"ended with exit code {self._process.returncode} at its start: {self.words()}")
+            if time.monotonic() > deadline:
+                raise ReplicaError(f"was not ready within {deadline_s:g} s: {self.words()}")
+            time.sleep(POLL_S)
+
+    def words(self) -> str:
+        """The last lines of its log that say something."""
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if "Error" in line and "WARNING" not in line]
+        return " | ".join((errors or lines)[-LOG_LINES:])[-1500:] or "it wrote nothing"
+
+    def close(self, patience_s: float = STOPPING_S) -> None:
+        """End it and all it has started; at once with `patience_s` 0."""
+        self.client.close()
+        deadline = time.monotonic() + patience_s
+        if patience_s and self.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+            while self.is_alive() and time.monotonic() < deadline:
+                time.sleep(POLL_S / 2)
+        _kill_session(self.pid)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOPPING_S)
+
+
+def command(arguments: Mapping[str, Any], host: str, port: int) -> list[str]:
+    """`vllm serve` for these arguments; the module, since the CPU build's console script is broken."""
+    words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", host, "--port", str(port)]
+    words += ["--middleware", "rlvr.rollout.guard.Guard", "--enable-scale-out", "--disable-log-stats"]
+    words += ["--disable-uvicorn-access-log"]
+    for name, value in arguments.items():
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            words += [flag, value if isinstance(value, str) else json.dumps(value)]
+    return words
+
+
+def check_host(host: str) -> None:
+    """EngineError unless `host` is a loopback or private address: its routes replace weights."""
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        raise EngineError(f"host {host}: give a numeric address, such as 127.0.0.1 or 10.0.0.5") from None
+    if address.is_unspecified or not (address.is_private or address.is_loopback):
+        raise EngineError(
+            f"host {host}: whoever reaches a rollout server can replace its weights, so it listens on a "
+            "loopback or private address only; use 127.0.0.1, or this machine's address in your own network"
+        )
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _kill_session(leader: int) -> None:
+    """Kill every process of a session."""
+    for entry in Path("/proc").iterdir() if Path("/proc").is_dir() else []:
+        if entry.name.isdigit():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.getsid(int(entry.name)) == leader:
+                    os.kill(int(entry.name), signal.SIGKILL)

@@ -1,0 +1,114 @@
+"""How vLLM is set up: one place for the arguments of an engine in this process and of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlvr.errors import EngineError
+
+ADAPTER = "policy"
+"""Name of the adapter served, and its number is 1: there is one, replaced in place."""
+CPU_BLOCK = 32
+"""Tokens of a KV block on CPU: vLLM's 128 there would share little of a short prompt among siblings."""
+LEAST_CACHE = 64 * 2**20
+MOST_CPU_CACHE = 4 * 2**30
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as max_lora_rank."""
+OWNED = frozenset({"model", "worker_extension_cls", "weight_transfer_config", "logprobs_mode", "load_format"})
+"""Arguments that decide whether the weights and log-probabilities are right: not for `vllm.options`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmSettings:
+    """Everything about vLLM that a recipe or the machine decides."""
+
+    dtype: str
+    """`float32` or `bfloat16`: the trainer's own."""
+    on_gpu: bool
+    """Whether the policy lives on a GPU."""
+    context: int
+    """Longest sequence, in tokens."""
+    sequences: int
+    """Sequences decoded at once."""
+    lora_rank: int | None = None
+    """Rank of the adapter trained, where there is one."""
+    memory_share: float = 0.4
+    """GPU: share of the whole memory that weights and KV cache may take."""
+    kv_cache_bytes: int | None = None
+    """Size of the KV cache; by default what `sequences` of full length need, on CPU at most 4 GiB."""
+    tensor_parallel: int = 1
+    """GPUs of one server."""
+    eager: bool | None = None
+    """Whether to do without compilation and CUDA graphs; by default on CPU only."""
+    sleep: bool = True
+    """GPU, in the trainer's process: give the memory back during the update."""
+    deadline_s: float = 300.0
+    """Longest wait for an answer of the engine."""
+    start_s: float = 600.0
+    """Longest wait for an engine to start."""
+    failures: int = 3
+    """Restarts of an engine before the run stops."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """More arguments of vLLM, as they are."""
+
+
+def engine_arguments(settings: VllmSettings, folder: str, config: Any) -> dict[str, Any]:
+    """Arguments of vLLM's EngineArgs for the model whose configuration lies in `folder`.
+
+    The weights start as random numbers: an engine that was never given any says nonsense, and is found out.
+    """
+    owned = OWNED & settings.options.keys()
+    if owned:
+        raise EngineError(f"vllm.options: `{min(owned)}` is set by rlvr; leave it out")
+    arguments: dict[str, Any] = {
+        "model": folder,
+        "skip_tokenizer_init": True,
+        "load_format": "dummy",
+        "generation_config": "vllm",
+        "dtype": settings.dtype,
+        "max_model_len": settings.context,
+        "max_num_seqs": settings.sequences,
+        "logprobs_mode": "processed_logprobs",
+        "enable_prefix_caching": True,
+        "enforce_eager": not settings.on_gpu if settings.eager is None else settings.eager,
+        "tensor_parallel_size": settings.tensor_parallel,
+        "worker_extension_cls": "rlvr.rollout.vllm_worker.Extension",
+        "weight_transfer_config": {"backend": "rlvr"},
+    }
+    if settings.lora_rank is not None:
+        rank = next((r for r in LORA_RANKS if r >= settings.lora_rank), None)
+        if rank is None:
+            raise EngineError(f"model.lora.rank = {settings.lora_rank}: vLLM serves at most {LORA_RANKS[-1]}")
+        arguments |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1}
+    if settings.on_gpu:
+        arguments["gpu_memory_utilization"] = settings.memory_share
+    else:
+        arguments["block_size"] = CPU_BLOCK
+    if settings.kv_cache_bytes is not None or not settings.on_gpu:
+        arguments["kv_cache_memory_bytes"] = settings.kv_cache_bytes or cpu_cache(settings, config)
+    return arguments | dict(settings.options)
+
+
+def cpu_cache(settings: VllmSettings, config: Any) -> int:
+    """Bytes of KV cache that `sequences` of full length need, within bounds."""
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    token = 2 * text.num_hidden_layers * heads * width * (4 if settings.dtype == "float32" else 2)
+    blocks = -(-settings.context // CPU_BLOCK) + 1
+    return min(max(settings.sequences * blocks * CPU_BLOCK * token, LEAST_CACHE), MOST_CPU_CACHE)
+
+
+def quiet_environment(scratch: str, *, threads: int | None) -> dict[str, str]:
+    """Variables for a vLLM process: no usage reports, nothing fetched, few words, its litter in `scratch`."""
+    quiet = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "TMPDIR": scratch,
+    }
+    return quiet | ({"OMP_NUM_THREADS": str(threads)} if threads else {})

@@ -1,0 +1,126 @@
+"""What runs inside vLLM's worker: it takes the trainer's weights and says what it has taken.
+
+Registered as a weight-transfer backend of vLLM (docs/training/weight_transfer).  An update is
+start -> receive -> finish; only a finish that covered every weight of the model returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from vllm.distributed.weight_transfer import WeightTransferEngineFactory
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+
+from rlvr.rollout.weights import checksum
+
+BACKEND = "rlvr"
+
+
+@dataclass
+class Hello(WeightTransferInitInfo):
+    """Nothing needs to be agreed on beforehand."""
+
+
+@dataclass
+class Parcel(WeightTransferUpdateInfo):
+    """All weights of one version."""
+
+    checksums: dict[str, int]
+    """What must arrive, by name (rlvr/rollout/weights.py)."""
+    path: str | None = None
+    """A safetensors file that holds them, or ..."""
+    tensors: list[Any] = field(default_factory=list)
+    """... (name, tensor) pairs, within one process."""
+
+
+class Receiver(WeightTransferEngine[Hello, Parcel]):
+    """Loads a parcel layer by layer, as if from a checkpoint: fused, sharded and packed anew."""
+
+    init_info_cls = Hello
+    update_info_cls = Parcel
+
+    def init_transfer_engine(self, init_info: Hello) -> None:
+        """Note which weights the model has, while tied ones still are one."""
+        self._wanted = {_plain(name) for name, _ in self.model.named_parameters() if "lora_" not in name}
+
+    def start_weight_update(self) -> None:
+        """Bring the layers back into the shape in which checkpoints are loaded."""
+        self._loaded: set[str] = set()
+        initialize_layerwise_reload(self.model)
+
+    def receive_weights(self, update_info: Parcel) -> None:
+        """Load the parcel; RuntimeError when anything in it is not what was sent."""
+        expected = dict(update_info.checksums)
+        self._loaded |= self.model.load_weights(_checked(_tensors(update_info, self.device), expected))
+        if expected:
+            raise RuntimeError(f"{len(expected)} weights did not arrive: {_few(expected)}")
+
+    def finish_weight_update(self) -> None:
+        """Pack the layers for use; RuntimeError when the model has weights that were not loaded."""
+        finalize_layerwise_reload(self.model, self.model_config)
+        repack_tied_head(self.model)
+        missing = self._wanted - {_plain(name) for name in self._loaded}
+        if missing:
+            raise RuntimeError(f"{len(missing)} weights of the engine were not loaded: {_few(missing)}")
+
+    def shutdown(self) -> None:
+        """Nothing is held."""
+
+
+class Extension:
+    """Methods added to vLLM's worker, called through `collective_rpc`."""
+
+    def rlvr_drop_update(self) -> None:
+        """Forget an update that its sender never finished."""
+        self._weight_update_active = False
+
+
+def repack_tied_head(model: Any) -> None:
+    """On CPU an output head holds its own packed copy of the embeddings, which a reload leaves as it was."""
+    for module in model.modules():
+        if isinstance(module, ParallelLMHead) and hasattr(module, "cpu_linear"):
+            module.quant_method.process_weights_after_loading(module)
+
+
+def _tensors(parcel: Parcel, device: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from parcel.tensors
+    if parcel.path is not None:
+        with safe_open(parcel.path, framework="pt", device=str(device)) as file:
+            for name in file.keys():  # noqa: SIM118 - a file, not a dict
+                yield name, file.get_tensor(name)
+
+
+def _checked(
+    tensors: Iterable[tuple[str, torch.Tensor]], expected: dict[str, int]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Pass the tensors on, taking each off the list of what is expected."""
+    for name, tensor in tensors:
+        if name not in expected:
+            raise RuntimeError(f"{name} was not announced")
+        if checksum(tensor) != expected.pop(name):
+            raise RuntimeError(f"{name} did not arrive as it was sent")
+        yield name, tensor
+
+
+def _plain(name: str) -> str:
+    """The name of a weight whether or not an adapter is wrapped around its layer."""
+    return name.replace(".base_layer.", ".")
+
+
+def _few(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:3]) + (", ..." if len(ordered) > 3 else "")
+
+
+if BACKEND not in WeightTransferEngineFactory._registry:
+    WeightTransferEngineFactory.register_engine(BACKEND, Receiver)
