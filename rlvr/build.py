@@ -6,13 +6,16 @@ The rooms take values, never a recipe.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlvr.errors import ModelError, RecipeError, RunError
+import torch
+
+from rlvr.errors import RecipeError, RunError
 from rlvr.eval.benchmarks import Benchmark, find, open_benchmark
 from rlvr.policy import checkpoint
 from rlvr.policy import model as models
@@ -22,8 +25,9 @@ from rlvr.problems.rows import READERS
 from rlvr.problems.sources import Source, open_source, worked_source
 from rlvr.recipe import schema
 from rlvr.recipe.load import Loaded
-from rlvr.rollout.engine import Engine
+from rlvr.rollout.engine import Engine, Tell, log
 from rlvr.rollout.hf import HfEngine
+from rlvr.rollout.vllm_settings import VllmSettings
 from rlvr.runs.reader import find_run
 from rlvr.verify.compose import Overlong, Scorer
 from rlvr.verify.pool import Pool, Spec
@@ -101,10 +105,32 @@ def renderer(tokenizer: Any, model: Any) -> Renderer:
     return Renderer(tokenizer, models.context_length(model), getattr(model, "generation_config", None))
 
 
-def engine(name: str, model: Any, tokenizer: Any, batch_size: int) -> Engine:
-    """The rollout engine called `name`; `auto` is the best one there is, today `hf`."""
-    if name not in ("auto", "hf"):
-        raise ModelError(f"engine `{name}`: must be auto or hf")
+def choose_engine(name: str, model: Any) -> tuple[str, str | None]:
+    """What an engine's name means for this model on this machine, and words for the record where it chose."""
+    if name not in ("auto", "hf", "vllm_local", "vllm_server"):
+        raise RecipeError(f"engine `{name}`: must be auto, hf, vllm_local or vllm_server")
+    if name != "auto":
+        return name, None
+    if not _on_gpu(model):
+        return "hf", "sampling.engine auto -> hf: the model is not on a GPU"
+    try:
+        import vllm  # noqa: F401
+    except ImportError as error:
+        return "hf", f"sampling.engine auto -> hf: vLLM does not import ({error}); see `rlvr doctor`"
+    return "vllm_local", "sampling.engine auto -> vllm_local"
+
+
+def engine(
+    name: str,
+    model: Any,
+    tokenizer: Any,
+    *,
+    batch_size: int,
+    vllm: schema.Vllm,
+    base_dir: Path = Path(),
+    tell: Tell = log,
+) -> Engine:
+    """The rollout engine called `name`, as `choose_engine` gave it, with `model`'s weights as version 0."""
 
     def decode(rows: Sequence[Sequence[int]]) -> list[str]:
         return [
@@ -114,7 +140,58 @@ def engine(name: str, model: Any, tokenizer: Any, batch_size: int) -> Engine:
             )
         ]
 
-    return HfEngine(model, decode, pad_id=tokenizer.pad_token_id, slots=batch_size)
+    if name == "hf":
+        return HfEngine(model, decode, pad_id=tokenizer.pad_token_id, slots=batch_size)
+    settings = _vllm_settings(model, vllm, batch_size)
+    if name == "vllm_local":
+        from rlvr.rollout.vllm_local import VllmLocal
+
+        return VllmLocal(model, decode, settings, tell=tell)
+    from rlvr.rollout.vllm_server import Fleet, VllmServer
+
+    cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
+    fleet = Fleet(
+        replicas=vllm.replicas,
+        urls=vllm.servers,
+        key=_key(vllm, base_dir) if vllm.servers else "",
+        threads=None if settings.on_gpu else max(1, cpus // (vllm.replicas + 1)),
+        first_gpu=1 if gpus > vllm.replicas * vllm.tensor_parallel else 0,
+    )
+    return VllmServer(model, decode, settings, fleet, tell=tell)
+
+
+def _vllm_settings(model: Any, vllm: schema.Vllm, batch_size: int) -> VllmSettings:
+    adapters = getattr(model, "peft_config", {})
+    return VllmSettings(
+        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
+        on_gpu=_on_gpu(model),
+        context=models.context_length(model),
+        sequences=batch_size,
+        lora_rank=next((int(adapter.r) for adapter in adapters.values()), None),
+        memory_share=vllm.memory_share,
+        kv_cache_bytes=vllm.kv_cache,
+        tensor_parallel=vllm.tensor_parallel,
+        eager=vllm.eager,
+        sleep=vllm.sleep,
+        deadline_s=vllm.deadline,
+        start_s=vllm.start_deadline,
+        failures=vllm.failures,
+        options=vllm.options,
+    )
+
+
+def _on_gpu(model: Any) -> bool:
+    return bool(next(model.parameters()).device.type == "cuda")
+
+
+def _key(vllm: schema.Vllm, base_dir: Path) -> str:
+    path = base_dir / Path(vllm.key_file).expanduser()
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise RecipeError(
+            f"vllm.key_file: {path} cannot be read ({error.strerror}); `rlvr serve` writes it"
+        ) from error
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from tests.checkout import (
 FLOORS = [
     {"types", "errors", "keeper"},
     {"algo", "recipe", "problems", "rollout", "verify", "sandbox", "policy", "runs"},
-    {"build", "eval", "view", "launch"},
+    {"build", "eval", "view", "launch", "doctor"},
     {"train"},
     {"cli"},
 ]
@@ -64,6 +64,7 @@ LIGHT_COMMANDS = [
     "recipe schema",
     "verifier list",
     "runs list",
+    "doctor --help",
 ]
 HELP_S = 0.5
 NO_NOUNS = {"utils", "util", "common", "helpers", "helper", "misc", "base", "core", "manager"}

@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from rlvr.cli import recipe, runs, verifier
+from rlvr.cli.doctor import doctor
 from rlvr.cli.eval import evaluate
 from rlvr.cli.train import train
 from rlvr.errors import Interrupted, RlvrError
@@ -30,6 +31,7 @@ app.command("eval")(evaluate)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(verifier.app, name="verifier")
 app.add_typer(runs.app, name="runs")
+app.command("doctor")(doctor)
 
 
 def main() -> NoReturn:
@@ -37,6 +39,7 @@ def main() -> NoReturn:
     # Threads of torch that spin for long slow each other down 20-fold on a busy machine; asleep at once they
     # halve the speed of a small model on an idle one.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch loads; vLLM sets off a warning
     sys.exit(answer(app, sys.argv[1:]))
 
 

@@ -19,7 +19,8 @@ from rlvr.errors import Interrupted, RecipeError, RunError
 if TYPE_CHECKING:
     from rlvr.eval.benchmarks import Benchmark
     from rlvr.eval.result import Result
-    from rlvr.recipe.schema import Verifier
+    from rlvr.recipe.schema import Verifier, Vllm
+    from rlvr.rollout.engine import Engine
 
 LONGEST_DEFAULT = 2048
 
@@ -40,7 +41,11 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many problems only.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seeds every completion.")] = 0,
-    engine: Annotated[str, typer.Option(help="auto or hf.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, hf, vllm_local or vllm_server.")] = "auto",
+    server: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="A server under `rlvr serve`; may be repeated.")
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option(help="The key of those servers.")] = None,
     data_dir: Annotated[
         Path | None, typer.Option(envvar="RLVR_DATA_DIR", help="Local copies of hub data: NAME/SPLIT.jsonl.")
     ] = None,
@@ -82,7 +87,8 @@ def evaluate(
         limit=limit,
         samples=samples,
         seed=seed,
-        engine=engine,
+        engine="vllm_server" if server else engine,
+        vllm=_vllm(server, key_file),
         temperature=temperature,
         top_p=top_p,
         max_tokens=max_tokens,
@@ -164,6 +170,7 @@ def _measure(
     samples: int,
     seed: int,
     engine: str,
+    vllm: Vllm,
     temperature: float,
     top_p: float,
     max_tokens: int | None,
@@ -188,7 +195,7 @@ def _measure(
     sampling = Sampling(max_tokens=longest, temperature=temperature, top_p=top_p, stop_ids=renderer.stop_ids)
     model_hash = fingerprint(model)
     folder = out or _folder(model_name, model_hash)
-    drawn = build.engine(engine, model, tokenizer, batch_size)
+    drawn = _engine(engine, model, tokenizer, batch_size, vllm, renderer.context)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     results: list[Result] = []
     try:
@@ -222,6 +229,31 @@ def _measure(
     finally:
         drawn.close()
     return results, folder
+
+
+def _vllm(servers: list[str] | None, key_file: Path | None) -> Vllm:
+    from rlvr.recipe.schema import Vllm
+
+    given: dict[str, Any] = {"servers": servers or []}
+    return Vllm.model_validate(given | ({"key_file": str(key_file.absolute())} if key_file else {}))
+
+
+def _engine(name: str, model: Any, tokenizer: Any, batch_size: int, vllm: Vllm, context: int) -> Engine:
+    """The engine asked for; vLLM's is proven to sample from this very model."""
+    from rlvr import build
+    from rlvr.rollout.proof import prove
+
+    chosen, note = build.choose_engine(name, model)
+    if note is not None:
+        typer.echo(note, err=True)
+    engine = build.engine(chosen, model, tokenizer, batch_size=batch_size, vllm=vllm)
+    if chosen != "hf":
+        try:
+            prove(engine, model, 0, context=context)
+        except BaseException:
+            engine.close()
+            raise
+    return engine
 
 
 def _advance(bars: Progress, task: TaskID, done: int, total: int) -> None:

@@ -151,8 +151,8 @@ class SamplingKeys(BaseModel):
     """Rollouts, from the full distribution (no top-p or top-k): what is sampled is what is trained."""
 
     model_config = FROZEN
-    engine: Literal["auto", "hf"] = "auto"
-    """`hf` samples with the transformers model itself; `auto` picks the best engine and says which."""
+    engine: Literal["auto", "hf", "vllm_local", "vllm_server"] = "auto"
+    """`hf`: the transformers model itself; vLLM in this process or in servers; `auto` chooses and says so."""
     group_size: int = Field(default=8, ge=2)
     """Completions a problem; advantages compare them."""
     temperature: float = Field(default=1.0, gt=0)
@@ -160,9 +160,39 @@ class SamplingKeys(BaseModel):
     max_tokens: int = Field(default=512, ge=1)
     """Tokens of a completion at most."""
     batch_size: int = Field(default=512, ge=1)
-    """Sequences decoded at once by the hf engine."""
-    max_lag: Literal[0] = 0
-    """Weight versions the sampler may run ahead of the trainer; 0 is the synchronous loop."""
+    """Sequences that an engine (each vLLM server) decodes at once."""
+    max_lag: int = Field(default=0, ge=0)
+    """Weight versions that sampling may lag behind, while the trainer updates (vllm_server); 0: in turns."""
+
+
+class Vllm(BaseModel):
+    """The vLLM engines, where `sampling.engine` is one of them."""
+
+    model_config = FROZEN
+    memory_share: float = Field(default=0.4, gt=0, lt=1)
+    """GPU: share of its whole memory for weights and KV cache."""
+    kv_cache: Bytes | None = None
+    """Size of the KV cache instead; on CPU by default what `sampling.batch_size` needs, at most 4 GiB."""
+    eager: bool | None = None
+    """Without compilation and CUDA graphs: starts faster, samples slower; by default on CPU only."""
+    sleep: bool = True
+    """vllm_local on a GPU: give its memory to the trainer during the update."""
+    replicas: int = Field(default=1, ge=1)
+    """vllm_server: servers to start on this machine, on the GPUs behind the trainer's."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """vllm_server: GPUs of each."""
+    servers: list[str] = Field(default_factory=list)
+    """vllm_server: addresses of servers that run already under `rlvr serve`, instead of starting some."""
+    key_file: str = "~/.rlvr/serve-key"
+    """File with the key of those servers, as `rlvr serve` wrote it."""
+    deadline: Seconds = 300.0
+    """Longest wait for an answer (a group of completions) before an engine is taken for hung."""
+    start_deadline: Seconds = 600.0
+    """Longest wait for an engine to start."""
+    failures: int = Field(default=3, ge=0)
+    """Times that an engine is started anew before the run stops."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """More arguments of vLLM's EngineArgs, as they are: {max_num_batched_tokens: 4096}."""
 
 
 class Algorithm(BaseModel):
@@ -314,6 +344,8 @@ class Recipe(BaseModel):
     """One verifier or a list; the first decides what counts as right."""
     sampling: SamplingKeys = Field(default_factory=lambda: SamplingKeys())
     """Rollouts."""
+    vllm: Vllm = Field(default_factory=lambda: Vllm())
+    """The vLLM engines."""
     algorithm: Algorithm = Field(default_factory=lambda: Algorithm.model_validate({}))
     """The loss."""
     optim: Optim = Field(default_factory=lambda: Optim())

@@ -67,7 +67,7 @@ def patience(what: str, deadline_s: float, tell: Tell) -> Iterator[Watched]:
         if silent >= deadline_s:
             raise HungError(f"{what}: no sign of life for {silent:.3g} s")
         if silent >= min(FIRST_WORD_S, deadline_s / 2):
-            tell(f"waiting for vllm, {what}: no sign of life for {silent:.0f} of {deadline_s:.0f} s")
+            tell(f"waiting for vllm, {what}: no sign of life (deadline {deadline_s:g} s)")
 
     tick = min(1.0, deadline_s / 4)
     before = signal.signal(signal.SIGALRM, on_alarm)

@@ -91,7 +91,7 @@ def _expected(model: Any, group: Group) -> torch.Tensor:
 def _of(model: Any, prompt: Sequence[int], completion: Completion, device: torch.device) -> torch.Tensor:
     ids = torch.tensor([[*prompt, *completion.token_ids]], device=device)
     logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
-    logprobs = logits.float().log_softmax(-1)
+    logprobs: torch.Tensor = logits.float().log_softmax(-1)
     return logprobs.gather(-1, ids[0, len(prompt) :, None])[:, 0].cpu()
 
 

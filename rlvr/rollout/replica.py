@@ -12,19 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from rlvr.errors import EngineError
+from rlvr.keeper import kill_below
 from rlvr.rollout.vllm_settings import quiet_environment
 
 LOG_LINES = 5
 POLL_S = 0.1
 STOPPING_S = 5.0
-LONGEST_SYNC_S = 600.0
 
 
 class ReplicaError(Exception):
@@ -85,14 +85,27 @@ class Replica:
     """A server of our own, in a session of its own, whose litter lies in `scratch`."""
 
     def __init__(
-        self, arguments: Mapping[str, Any], *, host: str, port: int, key: str, scratch: str, threads: int | None
+        self,
+        arguments: Mapping[str, Any],
+        *,
+        key: str,
+        scratch: str,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        threads: int | None = None,
+        gpus: Sequence[int] = (),
     ) -> None:
-        """Start it; `wait` tells when it is ready."""
+        """Start it, on a free port where `port` is 0; `wait` tells when it is ready.
+
+        `gpus` are numbers among those that this process sees.
+        """
         self.port = port or free_port(host)
         self.client = Client(f"http://{host}:{self.port}", key, connections=4096)
-        self.log = Path(tempfile.mkdtemp(dir=scratch)) / "log"
+        folder = Path(tempfile.mkdtemp(dir=scratch))
+        self.log, litter = folder / "log", folder / "tmp"
+        litter.mkdir()
         self._command = command(arguments, host, self.port)
-        environment = dict(os.environ) | quiet_environment(str(self.log.parent), threads=threads)
+        environment = dict(os.environ) | quiet_environment(str(litter), threads=threads)
         environment |= {
             "VLLM_API_KEY": key,
             "VLLM_SERVER_DEV_MODE": "1",
@@ -100,7 +113,11 @@ class Replica:
             "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),
         }
         if arguments.get("enforce_eager"):
-            environment["TORCHDYNAMO_DISABLE"] = "1"
+            environment["TORCHDYNAMO_DISABLE"] = "1"  # one small helper would be compiled, for seconds
+        if gpus:
+            seen = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
+            chosen = [seen[gpu] if len(seen) > gpu else str(gpu) for gpu in gpus]
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -125,7 +142,9 @@ class Replica:
         deadline = time.monotonic() + deadline_s
         while not self.client.is_healthy():
             if not self.is_alive():
-                raise ReplicaError(f"ended with exit code {self._process.returncode} at its start: {self.words()}")
+                raise ReplicaError(
+                    f"ended with exit code {self._process.returncode} at its start: {self.words()}"
+                )
             if time.monotonic() > deadline:
                 raise ReplicaError(f"was not ready within {deadline_s:g} s: {self.words()}")
             time.sleep(POLL_S)
@@ -145,7 +164,7 @@ class Replica:
                 os.kill(self.pid, signal.SIGTERM)
             while self.is_alive() and time.monotonic() < deadline:
                 time.sleep(POLL_S / 2)
-        _kill_session(self.pid)
+        kill_below(str(self.log.parent))
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOPPING_S)
 
@@ -182,12 +201,3 @@ def free_port(host: str) -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
-
-
-def _kill_session(leader: int) -> None:
-    """Kill every process of a session."""
-    for entry in Path("/proc").iterdir() if Path("/proc").is_dir() else []:
-        if entry.name.isdigit():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if os.getsid(int(entry.name)) == leader:
-                    os.kill(int(entry.name), signal.SIGKILL)

@@ -26,7 +26,13 @@ from rlvr.keeper import Keeper
 from rlvr.rollout import drawn
 from rlvr.rollout.engine import Decode, Tell, log
 from rlvr.rollout.patience import HungError, patience
-from rlvr.rollout.vllm_settings import ADAPTER, VllmSettings, engine_arguments, quiet_environment
+from rlvr.rollout.vllm_settings import (
+    ADAPTER,
+    VllmSettings,
+    engine_arguments,
+    quiet_environment,
+    write_config,
+)
 from rlvr.rollout.weights import checksums, has_adapter, named_weights
 from rlvr.types import Group, Request, Sampling
 
@@ -49,7 +55,7 @@ class VllmLocal:
         self._llm: Any = None
         self._failures = 0
         self._serial = 0
-        self._asleep = False
+        self._asleep = self._has_base = self._has_adapter = False
         try:
             self._start(model)
             self.load_weights(model, version)
@@ -190,7 +196,7 @@ class VllmLocal:
         folder = tempfile.mkdtemp(dir=self._keeper.folder)
         self._adapter_folder = os.path.join(folder, "adapter")
         self._has_adapter, self._has_base = has_adapter(model), False
-        (model.get_base_model() if self._has_adapter else model).config.save_pretrained(folder)
+        write_config(model, folder)
         arguments = engine_arguments(self._settings, folder, model.config)
         if self._settings.on_gpu and self._settings.sleep:
             arguments["enable_sleep_mode"] = True

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rlvr.errors import EngineError
+from rlvr.rollout.weights import has_adapter
 
 ADAPTER = "policy"
 """Name of the adapter served, and its number is 1: there is one, replaced in place."""
 CPU_BLOCK = 32
 """Tokens of a KV block on CPU: vLLM's 128 there would share little of a short prompt among siblings."""
+CPU_BATCH = 8192
+"""Tokens of one forward pass there."""
 LEAST_CACHE = 64 * 2**20
 MOST_CPU_CACHE = 4 * 2**30
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -64,6 +68,7 @@ def engine_arguments(settings: VllmSettings, folder: str, config: Any) -> dict[s
         raise EngineError(f"vllm.options: `{min(owned)}` is set by rlvr; leave it out")
     arguments: dict[str, Any] = {
         "model": folder,
+        "runner": "generate",
         "skip_tokenizer_init": True,
         "load_format": "dummy",
         "generation_config": "vllm",
@@ -86,9 +91,20 @@ def engine_arguments(settings: VllmSettings, folder: str, config: Any) -> dict[s
         arguments["gpu_memory_utilization"] = settings.memory_share
     else:
         arguments["block_size"] = CPU_BLOCK
+        # Where a prompt is read in parts, vLLM sets a sibling's random numbers back: CPU generators cannot.
+        arguments["enable_chunked_prefill"] = False
+        arguments["max_num_batched_tokens"] = max(CPU_BATCH, settings.context, settings.sequences)
     if settings.kv_cache_bytes is not None or not settings.on_gpu:
         arguments["kv_cache_memory_bytes"] = settings.kv_cache_bytes or cpu_cache(settings, config)
     return arguments | dict(settings.options)
+
+
+def write_config(model: Any, folder: str) -> None:
+    """Save what vLLM must know of a model besides its weights."""
+    base = model.get_base_model() if has_adapter(model) else model
+    config = copy.deepcopy(base.config)
+    config.architectures = [type(base).__name__]  # a model that was never saved does not name it
+    config.save_pretrained(folder)
 
 
 def cpu_cache(settings: VllmSettings, config: Any) -> int:
@@ -96,7 +112,7 @@ def cpu_cache(settings: VllmSettings, config: Any) -> int:
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    token = 2 * text.num_hidden_layers * heads * width * (4 if settings.dtype == "float32" else 2)
+    token: int = 2 * text.num_hidden_layers * heads * width * (4 if settings.dtype == "float32" else 2)
     blocks = -(-settings.context // CPU_BLOCK) + 1
     return min(max(settings.sequences * blocks * CPU_BLOCK * token, LEAST_CACHE), MOST_CPU_CACHE)
 

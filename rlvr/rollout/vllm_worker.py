@@ -27,12 +27,12 @@ BACKEND = "rlvr"
 
 
 @dataclass
-class Hello(WeightTransferInitInfo):
+class Hello(WeightTransferInitInfo):  # type: ignore[misc]  # vLLM ships no types
     """Nothing needs to be agreed on beforehand."""
 
 
 @dataclass
-class Parcel(WeightTransferUpdateInfo):
+class Parcel(WeightTransferUpdateInfo):  # type: ignore[misc]
     """All weights of one version."""
 
     checksums: dict[str, int]
@@ -43,7 +43,7 @@ class Parcel(WeightTransferUpdateInfo):
     """... (name, tensor) pairs, within one process."""
 
 
-class Receiver(WeightTransferEngine[Hello, Parcel]):
+class Receiver(WeightTransferEngine[Hello, Parcel]):  # type: ignore[misc]
     """Loads a parcel layer by layer, as if from a checkpoint: fused, sharded and packed anew."""
 
     init_info_cls = Hello
@@ -80,9 +80,23 @@ class Receiver(WeightTransferEngine[Hello, Parcel]):
 class Extension:
     """Methods added to vLLM's worker, called through `collective_rpc`."""
 
+    vllm_config: Any
+
     def rlvr_drop_update(self) -> None:
         """Forget an update that its sender never finished."""
         self._weight_update_active = False
+
+    def rlvr_about(self) -> dict[str, Any]:
+        """What a trainer must know of a server that it did not start."""
+        model = self.vllm_config.model_config
+        lora = self.vllm_config.lora_config
+        return {
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "context": model.max_model_len,
+            "logprobs_mode": str(getattr(model.logprobs_mode, "value", model.logprobs_mode)),
+            "vocabulary": model.get_vocab_size(),
+            "lora_rank": lora.max_lora_rank if lora else None,
+        }
 
 
 def repack_tied_head(model: Any) -> None:

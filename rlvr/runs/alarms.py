@@ -100,10 +100,15 @@ def zero_variance(row: Values, name: str) -> str | None:
 
 
 def mismatch(row: Values, name: str) -> str | None:
-    """The engine and the trainer disagree by more than 0.01 nats a token."""
-    value = _value(row, name)
-    if value <= 0.01:
+    """Engine and trainer disagree by more than 0.01 nats a token, or 0.1 where the weights that drew are old."""
+    value, lag = _value(row, name), _value(row, "rollout/lag_max")
+    if value <= (0.1 if lag else 0.01):
         return None
+    if lag:
+        return (
+            f"the weights that sampled, up to {lag:.0f} version(s) old, are far from today's ({value:.2g} nats a "
+            "token): lower sampling.max_lag or optim.learning_rate"
+        )
     return (
         f"engine and trainer disagree on the sampled tokens ({value:.2g} nats a token): "
         "are the newest weights loaded, in the same dtype and with the same temperature?"

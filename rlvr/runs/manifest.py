@@ -83,6 +83,8 @@ class Manifest(BaseModel):
     """None where the code is no git checkout."""
     resumes: tuple[Resume, ...] = ()
     """Oldest first."""
+    engine: dict[str, str | float] = Field(default_factory=dict)
+    """What sampled, and how close its log-probabilities were to the trainer's when it was proven (nats)."""
     fallbacks: tuple[str, ...] = ()
     """What was done otherwise than asked or expected: `engine auto -> hf: vllm is not installed`."""
 

@@ -99,6 +99,9 @@ METRICS = _register(
             "problems skipped since their prompt does not fit the context",
             rules.prompts_too_long,
         ),
+        _row("rollout/lag_mean", "versions", "down", "how old the weights that sampled were, oldest token"),
+        _row("rollout/lag_max", "versions", "down", "the same of the oldest completion"),
+        _row("rollout/mixed_share", "share", "neither", "completions sampled by more than one weight version"),
         _row("batch/groups", "count", "neither", "groups that the step trained on"),
         _row(
             "batch/zero_variance_share",
@@ -136,6 +139,7 @@ METRICS = _register(
         _row("optim/skipped", "count", "down", "updates left out: gradients not finite", rules.skipped),
         _row("time/sample_s", "s", "down", "sampling completions"),
         _row("time/verify_s", "s", "down", "waiting for verifiers"),
+        _row("time/wait_s", "s", "down", "waiting for groups sampled ahead (max_lag > 0)"),
         _row("time/logprobs_s", "s", "down", "old and reference log-probabilities"),
         _row("time/update_s", "s", "down", "forward, backward and optimizer"),
         _row("time/sync_s", "s", "down", "handing weights to the engine"),

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -34,7 +35,10 @@ _STATUS_EVERY_S = 0.1
 
 
 class Record:
-    """Writes a run's numbers, completions and state.  The caller holds the folder's lock."""
+    """Writes a run's numbers, completions and state.  The caller holds the folder's lock.
+
+    `phase` and `note` may be called from another thread than the rest.
+    """
 
     def __init__(self, folder: RunFolder, resume_step: int | None, warm_step: int | None = None) -> None:
         """`resume_step`: step of the checkpoint taken up (0: after the warm start); None: afresh.
@@ -47,6 +51,7 @@ class Record:
         self._phase: tuple[str, float] = ("start", time.time())
         self._status_at = -math.inf
         self._warned = False
+        self._lock = threading.RLock()
         folder.remove_leftovers()
         self._drop_after(resume_step, warm_step)
         if resume_step is not None:
@@ -60,13 +65,14 @@ class Record:
 
         The warm start's phase is called `warm_start`: its rows are then shown as `done` of `total`.
         """
-        now = time.monotonic()
-        if name != self._phase[0]:
-            self._phase = (name, time.time())
-        elif now - self._status_at < _STATUS_EVERY_S:
-            return
-        self._status_at = now
-        self._write_status("running", done, total)
+        with self._lock:
+            now = time.monotonic()
+            if name != self._phase[0]:
+                self._phase = (name, time.time())
+            elif now - self._status_at < _STATUS_EVERY_S:
+                return
+            self._status_at = now
+            self._write_status("running", done, total)
 
     def step(self, step: int, groups: Sequence[ScoredGroup], report: StepReport) -> None:
         """Record a finished step: all its completions, and its numbers.
@@ -88,15 +94,24 @@ class Record:
 
     def note(self, text: str) -> None:
         """Put a fallback into the manifest, once."""
-        manifest, text = read_manifest(self.folder), fit(text)
-        if text not in manifest.fallbacks:
-            log.warning("%s", text)
-            noted = manifest.model_copy(update={"fallbacks": (*manifest.fallbacks, text)})
-            write_manifest(self.folder, noted)
+        with self._lock:
+            manifest, text = read_manifest(self.folder), fit(text)
+            if text not in manifest.fallbacks:
+                log.warning("%s", text)
+                noted = manifest.model_copy(update={"fallbacks": (*manifest.fallbacks, text)})
+                write_manifest(self.folder, noted)
+
+    def engine(self, name: str, proof: Mapping[str, float]) -> None:
+        """Put what samples into the manifest, with the proof that it takes the weights it is given."""
+        with self._lock:
+            manifest = read_manifest(self.folder)
+            told = manifest.model_copy(update={"engine": {"name": name, **proof}})
+            write_manifest(self.folder, told)
 
     def finish(self, outcome: str) -> None:
         """Say how it ended: `finished`, or in words why it stopped before its last step."""
-        self._write_status("finished" if outcome == "finished" else "stopped", None, None, outcome)
+        with self._lock:
+            self._write_status("finished" if outcome == "finished" else "stopped", None, None, outcome)
 
     def _append(self, kind: Kind, step: int, numbers: dict[str, float | None]) -> None:
         row = {"kind": kind, "step": step, "time": time.time(), "metrics": numbers}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+from contextlib import closing
+from dataclasses import asdict
 from functools import partial
+from statistics import fmean
 from time import perf_counter
 from typing import cast
 
@@ -15,10 +18,11 @@ from rlvr.eval.run import evaluate
 from rlvr.policy import optim
 from rlvr.policy.model import load_model
 from rlvr.problems.sampler import Sampler
+from rlvr.rollout.proof import prove
 from rlvr.runs.reader import read_metrics
 from rlvr.train.batch import pack
 from rlvr.train.run import Run, State
-from rlvr.train.stream import Stream, Taken
+from rlvr.train.stream import Feed, Stream, Taken
 from rlvr.train.update import UpdateSettings, update
 from rlvr.train.warm_start import warm_start
 from rlvr.types import Sampling, StepReport
@@ -93,26 +97,50 @@ def _steps(run: Run, state: State) -> None:
             oversample=recipe.algorithm.oversample,
             seed=recipe.run.seed,
         )
-        run.engine.load_weights(run.model, state.step)
-        while True:
-            if _due(state.step, recipe.run.save_every, recipe.run.steps):
-                run.save(state)
-            if _due(state.step, recipe.eval.every, recipe.run.steps):
-                _evaluate(run, state, measured)
-            if state.step >= recipe.run.steps:
-                return
-            _step(run, state, stream)
+        _publish(run, state.step)
+        feed = Feed(
+            stream,
+            count=recipe.optim.problems_per_step,
+            step=state.step,
+            last=recipe.run.steps,
+            cursor=state.cursor,
+            max_lag=recipe.sampling.max_lag,
+        )
+        with closing(feed):
+            while True:
+                if _due(state.step, recipe.run.save_every, recipe.run.steps):
+                    run.save(state)
+                if _due(state.step, recipe.eval.every, recipe.run.steps):
+                    with feed.paused():
+                        _evaluate(run, state, measured)
+                if state.step >= recipe.run.steps:
+                    return
+                _step(run, state, feed)
 
 
-def _step(run: Run, state: State, stream: Stream) -> None:
+def _publish(run: Run, step: int) -> None:
+    """Give the engine its first weights; vLLM, which has its own copy, must prove that it took them."""
+    if run.engine.name == "hf":
+        run.engine.load_weights(run.model, step)
+        return
+    run.record.phase("prove that the engine takes weights")
+    proof = prove(run.engine, run.model, step, context=run.renderer.context)
+    run.record.engine(run.engine.name, asdict(proof))
+
+
+def _step(run: Run, state: State, feed: Feed) -> None:
     """One step: all of it happens, or nothing has."""
     started = perf_counter()
-    taken = stream.take(run.recipe.optim.problems_per_step, state.step, state.cursor, run.record.phase)
+    taken = feed.take(state.step, state.cursor, run.record.phase)
     with run.signals.deferred():
         run.record.phase("update")
-        metrics = run.seconds | taken.metrics | _learn(run, state, taken)
+        if not run.recipe.sampling.max_lag:
+            run.engine.rest()
+        metrics = run.seconds | taken.metrics | _lag(taken, state.step) | _learn(run, state, taken)
         synced = perf_counter()
+        run.record.phase("sync")
         run.engine.load_weights(run.model, state.step + 1)
+        feed.publish(state.step + 1)
         metrics["time/sync_s"] = perf_counter() - synced
         state.step, state.cursor = state.step + 1, taken.cursor
         metrics["time/step_s"] = perf_counter() - started
@@ -158,6 +186,17 @@ def _learn(run: Run, state: State, taken: Taken) -> dict[str, float]:
     )
     state.skipped_in_a_row = state.skipped_in_a_row + 1 if metrics["optim/skipped"] else 0
     return metrics
+
+
+def _lag(taken: Taken, step: int) -> dict[str, float]:
+    """How many versions behind the trainer's weights the tokens of `taken` were drawn."""
+    lags = [step - c.version[0] for g in taken.groups for c in g.group.completions]
+    mixed = [c.version[0] != c.version[1] for g in taken.groups for c in g.group.completions]
+    return {
+        "rollout/lag_mean": fmean(lags),
+        "rollout/lag_max": float(max(lags)),
+        "rollout/mixed_share": fmean(mixed),
+    }
 
 
 def _evaluate(run: Run, state: State, measured: set[tuple[int, str]]) -> None:

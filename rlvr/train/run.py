@@ -135,6 +135,25 @@ class Run:
         self.seconds[metric] = self.seconds.get(metric, 0.0) + seconds
 
 
+@dataclass(slots=True)
+class Voice:
+    """Hears what the engine waits for, for the record; before there is one it keeps what is lasting."""
+
+    record: Record | None = None
+    """Where it goes."""
+    said: list[str] = field(default_factory=list)
+    """Lasting words from before."""
+
+    def __call__(self, words: str, *, lasting: bool = False) -> None:
+        """See `rlvr/rollout/engine.py`."""
+        if self.record is None:
+            self.said += [words] if lasting else []
+        elif lasting:
+            self.record.note(words)
+        else:
+            self.record.phase(words)
+
+
 def open_run(
     loaded: Loaded,
     *,
@@ -166,9 +185,20 @@ def open_run(
     _room_to_write(recipe, renderer)
     with build.scorer([*recipe.verifier, *(held_out.verifier for held_out in benchmarks)], 1, base_dir):
         pass  # each verifier loads and takes its options, or says why not
-    if recipe.sampling.engine == "auto":
-        notes.append("sampling.engine auto -> hf: the only engine of this version")
-    engine = build.engine(recipe.sampling.engine, model, tokenizer, recipe.sampling.batch_size)
+    voice = Voice()
+    engine_name, note = build.choose_engine(recipe.sampling.engine, model)
+    notes += [note] if note else []
+    engine = build.engine(
+        engine_name,
+        model,
+        tokenizer,
+        batch_size=recipe.sampling.batch_size,
+        vllm=recipe.vllm,
+        base_dir=base_dir,
+        tell=voice,
+    )
+    stack.callback(engine.close)
+    engine.rest()  # the warm start, if there is one, has the device for itself
     state = State(**restored.state) if restored else State(phase="warm" if worked else "step")
     if resume is None:
         folder = _new_folder(loaded, source, model)
@@ -178,8 +208,9 @@ def open_run(
         write_bytes_atomic(folder.expanded_recipe, expand(recipe).encode())
         _note_steps(folder, recipe.run.steps)
     record = Record(folder, state.step if restored else None, state.warm_step)
-    for note in notes:
+    for note in notes + voice.said:
         record.note(note)
+    voice.record = record
     run = Run(
         recipe=recipe,
         base_dir=base_dir,
@@ -197,7 +228,6 @@ def open_run(
         restored=restored,
         saved=state.name if restored else "",
     )
-    stack.callback(engine.close)
     return run, state
 
 

@@ -1,12 +1,17 @@
 """The first three rooms of the pipeline in a row: problems -> completions -> verdicts, one step at a time.
 
 Checking overlaps with sampling: a group goes to the verifiers the moment its last completion has ended.
+`Feed` runs the stream up to `max_lag` weight versions ahead of the trainer, in a thread of its own; with 0
+the two take turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from rlvr.errors import ProblemsError
@@ -131,3 +136,87 @@ class Stream:
         seconds["sample"] += sampled - started
         seconds["verify"] += perf_counter() - sampled
         return scored
+
+
+class Feed:
+    """Hands the trainer its groups, step by step.
+
+    With `max_lag` L, the groups of step s are asked for once version s - L is published, and tokens drawn
+    later come from newer ones: no completion that is trained on is older than L versions.  What was sampled
+    ahead is not saved: a run that goes on asks those problems again, each for the step it belongs to.
+    """
+
+    def __init__(
+        self, stream: Stream, *, count: int, step: int, last: int, cursor: int, max_lag: int
+    ) -> None:
+        """Steps `step` to `last` - 1, `count` groups each, from problem `cursor` on; `step` is published."""
+        self._stream, self._count, self._last, self._max_lag = stream, count, last, max_lag
+        self._published = step
+        self._news = threading.Condition()
+        self._turn = threading.Lock()
+        self._is_closed = self._is_wanted = False
+        self._progress: tuple[str, int, int] = ("sample", 0, count)
+        self._ready: queue.SimpleQueue[Taken | BaseException] = queue.SimpleQueue()
+        if max_lag:
+            threading.Thread(target=self._run, args=(step, cursor), daemon=True).start()
+
+    def take(self, step: int, cursor: int, progress: Progress) -> Taken:
+        """The groups of `step`, from problem `cursor` on."""
+        if not self._max_lag:
+            return self._stream.take(self._count, step, cursor, progress)
+        started = perf_counter()
+        while True:
+            progress(*self._progress)
+            try:
+                taken = self._ready.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if isinstance(taken, BaseException):
+                raise taken
+            waited = perf_counter() - started
+            return replace(taken, metrics=taken.metrics | {"time/wait_s": waited})
+
+    def publish(self, version: int) -> None:
+        """The engine samples with weights `version` from now on."""
+        with self._news:
+            self._published = version
+            self._news.notify_all()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The engine is the caller's within the block: it begins when the groups being sampled are done."""
+        self._is_wanted = True
+        try:
+            with self._turn:
+                yield
+        finally:
+            with self._news:
+                self._is_wanted = False
+                self._news.notify_all()
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        with self._news:
+            self._is_closed = True
+            self._news.notify_all()
+
+    def _run(self, step: int, cursor: int) -> None:
+        try:
+            for ahead in range(step, self._last):
+                with self._news:
+                    while not self._may_begin(ahead):
+                        self._news.wait()
+                with self._turn:
+                    if self._is_closed:
+                        return
+                    taken = self._stream.take(self._count, ahead, cursor, self._note)
+                cursor = taken.cursor
+                self._ready.put(taken)
+        except BaseException as error:  # noqa: BLE001 - handed to the trainer's thread
+            self._ready.put(error)
+
+    def _may_begin(self, step: int) -> bool:
+        return self._is_closed or (not self._is_wanted and self._published >= step - self._max_lag)
+
+    def _note(self, phase: str, done: int, total: int) -> None:
+        self._progress = (phase, done, total)

@@ -1,0 +1,438 @@
+"""The `vllm_server` engine: `vllm serve` replicas, started here or running already, spoken to over HTTP.
+
+    load_weights: a file in shared memory -> each replica: pause, start, update, finish, resume
+    generate:     groups -> the replica with most room -> group by group; a lost one is asked for again
+
+Weights change in flight: a group being sampled goes on with the new ones, and its completions say from which
+version to which.  Only one thread may sample at a time, while another may load weights.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import secrets
+import shutil
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+from safetensors.torch import save_file
+
+from rlvr.errors import EngineError
+from rlvr.keeper import Keeper
+from rlvr.rollout import drawn
+from rlvr.rollout.engine import Decode, Tell, log
+from rlvr.rollout.patience import FIRST_WORD_S
+from rlvr.rollout.replica import Client, RefusedError, Replica, ReplicaError
+from rlvr.rollout.vllm_settings import ADAPTER, VllmSettings, engine_arguments, write_config
+from rlvr.rollout.weights import checksums, has_adapter, named_weights
+from rlvr.types import Group, Request, Sampling
+
+SHARED_MEMORY = "/dev/shm"
+COPIES = 2
+"""Weight files that exist at once: the version in use and the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Which servers there are."""
+
+    replicas: int = 1
+    """Servers to start on this machine, where `urls` is empty."""
+    urls: Sequence[str] = ()
+    """Servers that run already, under `rlvr serve`."""
+    key: str = ""
+    """What they ask for."""
+    threads: int | None = None
+    """CPU threads of each."""
+    first_gpu: int = 0
+    """Servers started here take the GPUs from this one on."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Member:
+    """A server and what is known of it."""
+
+    client: Client
+    replica: Replica | None
+    gpus: Sequence[int] = ()
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    """Held while its weights change or it is started anew."""
+    asked: dict[int, float] = field(default_factory=dict)
+    """Requests on their way, by index, with the time they were sent."""
+    trouble: str = ""
+    """Why it cannot be asked now."""
+    is_mending: bool = False
+    failures: int = 0
+    has_base: bool = False
+    """Whether it holds the weights that an adapter is trained on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parcel:
+    """The newest weights, in files that servers read."""
+
+    version: int
+    base: dict[str, Any]
+    """Path and checksums of all weights: with an adapter, those it is trained on, which never change."""
+    adapter: str | None
+    """Folder of the adapter."""
+
+
+class VllmServer:
+    """Samples with a fleet of servers; keeps them alive."""
+
+    name = "vllm_server"
+
+    def __init__(
+        self,
+        model: Any,
+        decode: Decode,
+        settings: VllmSettings,
+        fleet: Fleet,
+        *,
+        version: int = 0,
+        tell: Tell = log,
+    ) -> None:
+        """Start or find the servers and give them `model`'s weights; EngineError says what hinders."""
+        self._decode, self._settings, self._fleet, self._tell = decode, settings, fleet, tell
+        self._run = uuid4().hex[:8]
+        self._key = fleet.key or secrets.token_hex(16)
+        self._vocabulary = int(model.config.get_text_config().vocab_size)
+        self._members: list[_Member] = []
+        self._parcel: _Parcel | None = None
+        self._is_closed = False
+        self._keeper = Keeper("rlvr-vllm-", _parent(model, tell))
+        try:
+            self._arguments = self._model_arguments(model)
+            self._members = self._connected() if fleet.urls else self._started()
+            self.load_weights(model, version)
+        except BaseException:
+            self.close()
+            raise
+
+    def load_weights(self, model: Any, version: int) -> None:
+        """Replace the weights of every server, in flight; see `rollout/engine.py`."""
+        parcel = self._packed(model, version)
+        old, self._parcel = self._parcel, parcel
+        with ThreadPoolExecutor(len(self._members)) as pool:
+            list(pool.map(self._updated, self._members))
+        if old is not None:
+            self._remove(old, parcel)
+
+    def rest(self) -> None:
+        """The servers have devices, or a share of one, of their own."""
+
+    def close(self) -> None:
+        """End the servers that were started here, and remove all files; safe to call twice."""
+        self._is_closed = True
+        for member in self._members:
+            if member.replica is not None:
+                member.replica.close(patience_s=0.0)
+            member.client.close()
+        self._keeper.close()
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Group]]:
+        """Yield (index, group) as groups finish; each once, whatever happens to the servers."""
+        left = dict(enumerate(requests))
+        waiting = deque(left)
+        answers: queue.SimpleQueue[tuple[_Member, int | None, Group | Exception | None]] = queue.SimpleQueue()
+        heard = monotonic()
+        try:
+            while left:
+                self._send(waiting, left, sampling, answers)
+                try:
+                    member, index, answer = answers.get(timeout=1.0)
+                except queue.Empty:
+                    self._tell_the_wait(heard)
+                    continue
+                heard = monotonic()
+                if index is None:
+                    if isinstance(answer, Exception):
+                        raise answer
+                    continue
+                member.asked.pop(index, None)
+                if isinstance(answer, Group):
+                    del left[index]
+                    yield index, answer
+                    heard = monotonic()
+                elif isinstance(answer, ReplicaError | drawn.GarbageError):
+                    waiting.appendleft(index)
+                    member.trouble = member.trouble or str(answer)
+                elif answer is not None:
+                    raise EngineError(f"vllm_server: problem {left[index].problem.id}: {answer}") from answer
+        finally:
+            if left:
+                self._abort()
+
+    def _send(self, waiting: deque[int], left: dict[int, Request], sampling: Sampling, answers: Any) -> None:
+        """Ask as much as the servers have room for; have those in trouble mended."""
+        for member in self._members:
+            if member.trouble and not member.is_mending and not member.asked:
+                member.is_mending = True
+                _in_background(self._mend, member, answers)
+        while waiting:
+            request = left[waiting[0]]
+            well = [m for m in self._members if not m.trouble]
+            chosen = min(well, key=lambda m: len(m.asked), default=None)
+            if chosen is None or len(chosen.asked) >= max(1, self._settings.sequences // len(request.seeds)):
+                return
+            index = waiting.popleft()
+            chosen.asked[index] = monotonic()
+            _in_background(self._ask, chosen, index, request, sampling, answers)
+
+    def _ask(self, member: _Member, index: int, request: Request, sampling: Sampling, answers: Any) -> None:
+        body = {
+            "token_ids": list(request.prompt_ids),
+            "sampling_params": drawn.parameters(request, sampling),
+            "model": ADAPTER if self._settings.lora_rank is not None else None,
+        }
+        answer: Group | Exception
+        try:
+            found = member.client.post("/inference/v1/generate", body, timeout_s=self._settings.deadline_s)
+            answer = self._group(request, sampling, found)
+        except Exception as error:  # noqa: BLE001 - handed to the thread that waits
+            answer = error
+        answers.put((member, index, answer))
+
+    def _group(self, request: Request, sampling: Sampling, answer: Any) -> Group:
+        try:
+            rows = [
+                drawn.Row(
+                    token_ids=choice["token_ids"],
+                    logprobs=[place["logprob"] for place in choice["logprobs"]["content"]],
+                    finish=choice["finish_reason"],
+                    labels=[span["version"] for span in choice["weight_versions"] or ()],
+                )
+                for choice in sorted(answer["choices"], key=lambda choice: int(choice["index"]))
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise drawn.GarbageError(f"an answer without {error}") from None
+        return drawn.group(request, sampling, rows, self._decode, run=self._run, vocabulary=self._vocabulary)
+
+    def _tell_the_wait(self, heard: float) -> None:
+        if monotonic() - heard < FIRST_WORD_S:
+            return
+        for member in self._members:
+            if member.trouble:
+                self._tell(f"waiting for {member.client.url} to be mended: {member.trouble}")
+            elif member.asked:
+                self._tell(
+                    f"waiting for {member.client.url}: {len(member.asked)} groups asked, no answer "
+                    f"(deadline {self._settings.deadline_s:g} s)"
+                )
+
+    def _abort(self) -> None:
+        """Nobody waits for what is being sampled any more."""
+        for member in self._members:
+            member.asked.clear()
+            try:
+                member.client.post("/abort_requests", {}, timeout_s=2.0)
+            except (ReplicaError, RefusedError) as error:
+                member.trouble = member.trouble or str(error)
+
+    def _updated(self, member: _Member) -> None:
+        """Bring a server to the newest weights, mending it as often as is allowed."""
+        with member.lock:
+            try:
+                self._sync(member)
+            except RefusedError as error:
+                raise EngineError(f"{member.client.url} refuses the weights: {error}") from error
+            except ReplicaError as error:
+                member.trouble = str(error)
+                self._mend(member, None)
+
+    def _mend(self, member: _Member, answers: Any) -> None:
+        """Start a server anew, or wait until its keeper has, and give it the newest weights."""
+        failed: Exception | None = None
+        with member.lock:
+            try:
+                while member.trouble:
+                    self._mend_once(member)
+            except (EngineError, RefusedError) as error:
+                failed = EngineError(str(error))
+            finally:
+                member.is_mending = False
+        if answers is not None:
+            answers.put((member, None, failed))
+        elif failed is not None:
+            raise failed
+
+    def _mend_once(self, member: _Member) -> None:
+        if self._is_closed:
+            raise EngineError("vllm_server is closed")
+        member.failures += 1
+        where, most = member.client.url, self._settings.failures
+        if member.failures > most:
+            raise EngineError(
+                f"vllm server {where} failed {member.failures} times (vllm.failures = {most}), the last time: "
+                f"{member.trouble}"
+            )
+        what = "started anew" if member.replica is not None else "waited for"
+        self._tell(
+            f"vllm server {where} failed ({member.trouble}); {what} ({member.failures} of {most}) "
+            "and asked again what it was asked",
+            lasting=True,
+        )
+        try:
+            if member.replica is not None:
+                member.replica.close(patience_s=0.0)
+                member.replica = self._replica(member.gpus)
+                member.client = member.replica.client
+                member.replica.wait(self._settings.start_s)
+            else:
+                _wait(member.client, self._settings.start_s)
+            member.has_base = False
+            self._sync(member)
+            member.trouble = ""
+        except ReplicaError as error:
+            member.trouble = str(error)
+
+    def _sync(self, member: _Member) -> None:
+        """Put the newest weights in place while the server holds still, and name them only then."""
+        parcel, client, timeout_s = self._parcel, member.client, self._settings.deadline_s
+        assert parcel is not None
+        client.post("/pause?mode=keep", timeout_s=timeout_s)
+        if not (parcel.adapter and member.has_base):
+            client.call("rlvr_drop_update", timeout_s=timeout_s)
+            client.post("/init_weight_transfer_engine", {"init_info": {}}, timeout_s=timeout_s)
+            client.post("/start_weight_update", timeout_s=timeout_s)
+            client.post("/update_weights", {"update_info": parcel.base}, timeout_s=timeout_s)
+            client.post("/finish_weight_update", {}, timeout_s=timeout_s)
+            member.has_base = True
+        if parcel.adapter:
+            adapter = {"lora_name": ADAPTER, "lora_path": parcel.adapter, "load_inplace": True}
+            client.post("/v1/load_lora_adapter", adapter, timeout_s=timeout_s)
+        name = drawn.label(self._run, parcel.version)
+        client.post("/update_weight_version", {"new_version": name}, timeout_s=timeout_s)
+        client.post("/resume", timeout_s=timeout_s)
+
+    def _packed(self, model: Any, version: int) -> _Parcel:
+        folder = Path(tempfile.mkdtemp(prefix="weights-", dir=self._keeper.folder))
+        previous = self._parcel
+        base = previous.base if previous is not None and has_adapter(model) else None
+        adapter: str | None = None
+        try:
+            if base is None:
+                weights = {name: tensor.cpu().contiguous() for name, tensor in named_weights(model)}
+                save_file(weights, folder / "weights.safetensors")
+                base = {"path": str(folder / "weights.safetensors"), "checksums": checksums(weights.items())}
+            if has_adapter(model):
+                adapter = str(folder / "adapter")
+                model.save_pretrained(adapter)
+        except OSError as error:
+            raise EngineError(
+                f"{folder}: the weights cannot be written for the servers ({error}); make room there"
+            ) from error
+        return _Parcel(version=version, base=base, adapter=adapter)
+
+    def _remove(self, old: _Parcel, new: _Parcel) -> None:
+        """Delete files that no server will read again."""
+        if old.adapter:
+            shutil.rmtree(old.adapter, ignore_errors=True)
+        if old.base["path"] != new.base["path"]:
+            shutil.rmtree(Path(old.base["path"]).parent, ignore_errors=True)
+
+    def _model_arguments(self, model: Any) -> dict[str, Any]:
+        folder = os.path.join(self._keeper.folder, "model")
+        write_config(model, folder)
+        return engine_arguments(self._settings, folder, model.config)
+
+    def _replica(self, gpus: Sequence[int]) -> Replica:
+        return Replica(
+            self._arguments,
+            key=self._key,
+            scratch=self._keeper.folder,
+            threads=self._fleet.threads,
+            gpus=gpus,
+        )
+
+    def _started(self) -> list[_Member]:
+        """Servers of our own, all starting at once."""
+        each = self._settings.tensor_parallel
+        members = []
+        for number in range(self._fleet.replicas):
+            first = self._fleet.first_gpu + number * each
+            gpus = range(first, first + each) if self._settings.on_gpu else ()
+            replica = self._replica(gpus)
+            members.append(_Member(client=replica.client, replica=replica, gpus=gpus))
+        self._members = members
+        self._tell(f"waiting for {len(members)} vllm server(s) to start")
+        for member in members:
+            assert member.replica is not None
+            try:
+                member.replica.wait(self._settings.start_s)
+            except ReplicaError as error:
+                raise EngineError(f"a vllm server {error}; `rlvr doctor` checks the installation") from error
+        return members
+
+    def _connected(self) -> list[_Member]:
+        """Servers that run already, checked to be of use."""
+        members = []
+        for url in self._fleet.urls:
+            client = Client(url, self._key, connections=4096)
+            try:
+                _wait(client, min(self._settings.start_s, self._settings.deadline_s))
+                (about, *_) = client.call("rlvr_about", timeout_s=self._settings.deadline_s)
+                client.post("/abort_requests", {}, timeout_s=self._settings.deadline_s)
+            except (ReplicaError, RefusedError, ValueError) as error:
+                client.close()
+                raise EngineError(
+                    f"vllm.servers: {url} cannot be used: {error}. Start it with `rlvr serve MODEL`."
+                ) from error
+            self._check(url, about)
+            members.append(_Member(client=client, replica=None))
+        return members
+
+    def _check(self, url: str, about: dict[str, Any]) -> None:
+        settings = self._settings
+        faults = []
+        if about["dtype"] != settings.dtype:
+            faults.append(f"it computes in {about['dtype']}, the trainer in {settings.dtype}")
+        if about["context"] < settings.context:
+            faults.append(f"its context is {about['context']}, this run's {settings.context}")
+        if about["logprobs_mode"] != "processed_logprobs":
+            faults.append(f"its logprobs_mode is {about['logprobs_mode']}")
+        if about["vocabulary"] != self._vocabulary:
+            faults.append(f"its vocabulary is {about['vocabulary']}, the model's {self._vocabulary}")
+        if settings.lora_rank is not None and (about["lora_rank"] or 0) < settings.lora_rank:
+            faults.append(f"it serves adapters up to rank {about['lora_rank'] or 0}")
+        if faults:
+            raise EngineError(
+                f"vllm.servers: {url} does not fit this run: {'; '.join(faults)}. Start it as "
+                "`rlvr serve MODEL` with the same model, dtype and context."
+            )
+
+
+def _wait(client: Client, deadline_s: float) -> None:
+    deadline = monotonic() + deadline_s
+    while not client.is_healthy():
+        if monotonic() > deadline:
+            raise ReplicaError(f"{client.url} did not answer for {deadline_s:g} s")
+        threading.Event().wait(0.2)
+
+
+def _in_background(function: Any, *arguments: Any) -> None:
+    """A thread that does not hold up the end of the process."""
+    threading.Thread(target=function, args=arguments, daemon=True).start()
+
+
+def _parent(model: Any, tell: Tell) -> str | None:
+    """Shared memory, where the weights fit in it; else the folder of temporary files."""
+    needed = COPIES * sum(t.numel() * t.element_size() for _, t in named_weights(model))
+    if os.path.isdir(SHARED_MEMORY) and shutil.disk_usage(SHARED_MEMORY).free > 1.1 * needed:
+        return SHARED_MEMORY
+    tell(
+        f"{SHARED_MEMORY} has no room for {needed / 2**20:.0f} MiB of weights: they are handed over on disk, "
+        "which is slower (a container takes --shm-size)",
+        lasting=True,
+    )
+    return None
