@@ -64,7 +64,7 @@ class Installed:
     torch_sees_gpu: bool | None
     """What torch says of CUDA itself; None for a build that has none."""
     vllm_error: str | None
-    """Last line of what `import vllm` said; empty when it works, None where there is no vLLM to import."""
+    """How `import vllm` failed, in a line; empty when it works, None where there is no vLLM to import."""
     cpus: int
     """Cores that the process may use."""
     memory_bytes: int
@@ -200,15 +200,15 @@ def check_import(installed: Installed) -> Iterator[Row]:
     if not installed.vllm_error:
         yield Row(check="import vllm", found="works")
         return
-    causes = [*check_torch(installed), *check_vllm(installed), *check_bystanders(installed)]
-    fixes = [row.fix for row in causes if row.status == "FAIL"]
+    suspects = (check_torch, check_packages, check_vllm, check_bystanders)
+    fixes = [row.fix for suspect in suspects for row in suspect(installed) if row.status == "FAIL"]
     fixes += [_switch(name, installed) for name in _engines(installed)]
     yield Row(check="import vllm", found=installed.vllm_error, status="FAIL", fix=next(iter(fixes), ""))
 
 
 def check_engine(installed: Installed) -> Iterator[Row]:
-    """What `sampling.engine: auto` means: vLLM where it can be imported and there is a GPU for it."""
-    name = "vllm_local" if installed.gpus and installed.vllm_error == "" else "hf"
+    """What `sampling.engine: auto` means: vLLM where it can be imported and torch has a GPU for it."""
+    name = "vllm_local" if installed.torch_sees_gpu and installed.vllm_error == "" else "hf"
     yield Row(check="sampling.engine: auto", found=f"means {name} here")
 
 

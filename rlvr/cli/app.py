@@ -14,6 +14,7 @@ import typer
 from rlvr.cli import recipe, runs, verifier
 from rlvr.cli.doctor import doctor
 from rlvr.cli.eval import evaluate
+from rlvr.cli.serve import serve
 from rlvr.cli.train import train
 from rlvr.errors import Interrupted, RlvrError
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("serve")(serve)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(verifier.app, name="verifier")
 app.add_typer(runs.app, name="runs")

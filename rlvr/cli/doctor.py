@@ -116,7 +116,7 @@ def _versions(names: set[str]) -> dict[str, str]:
 
 
 def error_of(program: str) -> str:
-    """The last line that a program of Python says when it fails; empty where it does not.
+    """The last error that a program of Python names when it fails, else its last line; empty if it ends well.
 
     It is another process, of its own session, and ended after IMPORT_S.
     """
@@ -134,7 +134,8 @@ def error_of(program: str) -> str:
                 process.wait()
         said.seek(0)
         lines = [line.strip() for line in said.read().decode(errors="replace").splitlines() if line.strip()]
-    return (lines[-1] if lines else f"exit code {code}") if code else ""
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return [f"exit code {code}", *lines, *errors][-1] if code else ""
 
 
 def _nvidia_smi() -> tuple[str, ...]:

@@ -9,8 +9,10 @@ from typing import Any, cast
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Qwen3Config,
@@ -158,9 +160,28 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
+def load_config(name: str) -> PretrainedConfig:
+    """The configuration of a model folder or hub name, which names its architecture."""
+    _require_folder(name)
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(name)
+    except Exception as error:  # as in load_model
+        raise ModelError(f"model `{name}` has no configuration that loads: {_first_line(error)}") from error
+    if not config.architectures:
+        raise ModelError(
+            f"model `{name}`: its config.json names no architecture; save it with save_pretrained"
+        )
+    return config
+
+
 def context_length(model: PreTrainedModel) -> int:
     """Longest sequence the model was made for, in tokens."""
-    config = model.config.get_text_config()
+    return longest(model.config)
+
+
+def longest(config: PretrainedConfig) -> int:
+    """The same, of a configuration."""
+    config = config.get_text_config()
     return int(getattr(config, "max_position_embeddings", None) or 1_000_000)
 
 

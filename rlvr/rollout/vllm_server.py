@@ -273,7 +273,7 @@ class VllmServer:
         where, most = member.client.url, self._settings.failures
         if member.failures > most:
             raise EngineError(
-                f"vllm server {where} failed {member.failures} times (vllm.failures = {most}), the last time: "
+                f"vllm server {where} failed {member.failures} times (vllm.failures = {most}), at last: "
                 f"{member.trouble}"
             )
         what = "started anew" if member.replica is not None else "waited for"
