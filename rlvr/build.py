@@ -25,6 +25,7 @@ from rlvr.problems.rows import READERS
 from rlvr.problems.sources import Source, open_source, worked_source
 from rlvr.recipe import schema
 from rlvr.recipe.load import Loaded
+from rlvr.recipe.schema_vllm import Vllm
 from rlvr.rollout.engine import Engine, Tell, log
 from rlvr.rollout.hf import HfEngine
 from rlvr.rollout.vllm_settings import VllmSettings
@@ -115,7 +116,7 @@ def choose_engine(name: str, model: Any) -> tuple[str, str | None]:
         return "hf", "sampling.engine auto -> hf: the model is not on a GPU"
     try:
         import vllm  # noqa: F401
-    except ImportError as error:
+    except Exception as error:  # noqa: BLE001 - a package beside it that does not fit raises anything
         return "hf", f"sampling.engine auto -> hf: vLLM does not import ({error}); see `rlvr doctor`"
     return "vllm_local", "sampling.engine auto -> vllm_local"
 
@@ -126,7 +127,7 @@ def engine(
     tokenizer: Any,
     *,
     batch_size: int,
-    vllm: schema.Vllm,
+    vllm: Vllm,
     base_dir: Path = Path(),
     tell: Tell = log,
 ) -> Engine:
@@ -160,7 +161,7 @@ def engine(
     return VllmServer(model, decode, settings, fleet, tell=tell)
 
 
-def _vllm_settings(model: Any, vllm: schema.Vllm, batch_size: int) -> VllmSettings:
+def _vllm_settings(model: Any, vllm: Vllm, batch_size: int) -> VllmSettings:
     adapters = getattr(model, "peft_config", {})
     return VllmSettings(
         dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
@@ -184,7 +185,7 @@ def _on_gpu(model: Any) -> bool:
     return bool(next(model.parameters()).device.type == "cuda")
 
 
-def _key(vllm: schema.Vllm, base_dir: Path) -> str:
+def _key(vllm: Vllm, base_dir: Path) -> str:
     path = base_dir / Path(vllm.key_file).expanduser()
     try:
         return path.read_text().strip()

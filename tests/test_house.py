@@ -68,7 +68,12 @@ LIGHT_COMMANDS = [
 ]
 HELP_S = 0.5
 NO_NOUNS = {"utils", "util", "common", "helpers", "helper", "misc", "base", "core", "manager"}
-READERS_OF_THE_ENVIRONMENT = ("rlvr/cli/", "rlvr/launch.py", "rlvr/policy/parallel.py")
+READERS_OF_THE_ENVIRONMENT = (
+    "rlvr/cli/",
+    "rlvr/launch.py",
+    "rlvr/policy/parallel.py",
+    "rlvr/rollout/vllm_local.py",  # sets variables for vLLM, which knows no other way, and puts them back
+)
 # The longest there are, in lines: lowered when they shrink, and never above 400 and 80.
 LONGEST_FILE, LONGEST_FUNCTION = 360, 80
 

@@ -19,7 +19,8 @@ from rlvr.errors import Interrupted, RecipeError, RunError
 if TYPE_CHECKING:
     from rlvr.eval.benchmarks import Benchmark
     from rlvr.eval.result import Result
-    from rlvr.recipe.schema import Verifier, Vllm
+    from rlvr.recipe.schema import Verifier
+    from rlvr.recipe.schema_vllm import Vllm
     from rlvr.rollout.engine import Engine
 
 LONGEST_DEFAULT = 2048
@@ -70,7 +71,7 @@ def evaluate(
 ) -> None:
     """Measure a model: avg@k, pass@k, maj@k, intervals clustered by problem, and what was lost."""
     from rlvr.eval.benchmarks import BENCHMARKS
-    from rlvr.eval.table import listing, render
+    from rlvr.eval.table import listing
 
     if list_:
         Console().print(listing(list(BENCHMARKS.values())))
@@ -98,6 +99,13 @@ def evaluate(
         workers=workers,
         fresh=fresh,
     )
+    _report(results, folder, as_json)
+
+
+def _report(results: list[Result], folder: Path, as_json: bool) -> None:
+    """Print the results; exit code 1 where one is not complete."""
+    from rlvr.eval.table import render
+
     if as_json:
         typer.echo(json.dumps({"results": [result.to_json() for result in results]}, indent=2))
     else:
@@ -232,7 +240,7 @@ def _measure(
 
 
 def _vllm(servers: list[str] | None, key_file: Path | None) -> Vllm:
-    from rlvr.recipe.schema import Vllm
+    from rlvr.recipe.schema_vllm import Vllm
 
     given: dict[str, Any] = {"servers": servers or []}
     return Vllm.model_validate(given | ({"key_file": str(key_file.absolute())} if key_file else {}))

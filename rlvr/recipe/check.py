@@ -6,18 +6,17 @@ Each check yields (keys, message); the first of the keys that the recipe gives i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from rlvr.errors import RecipeError
+from rlvr.recipe.check_engine import Findings, engine, lagging, unread
 from rlvr.recipe.document import shown
 from rlvr.recipe.files import ROWS, is_local, lacking
 from rlvr.recipe.load import Loaded
 from rlvr.recipe.presets import PRESETS
-
-Findings = Iterator[tuple[tuple[str, ...], str]]
 
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """What `config.json` calls the longest sequence."""
@@ -295,49 +294,6 @@ def _rounding(loaded: Loaded) -> Findings:
         )
 
 
-def _engine(loaded: Loaded) -> Findings:
-    sampling, vllm = loaded.recipe.sampling, loaded.recipe.vllm
-    if sampling.max_lag and sampling.engine != "vllm_server":
-        yield (
-            ("sampling.max_lag", "sampling.engine"),
-            f"`sampling.max_lag = {sampling.max_lag}` samples while the trainer updates: only the engine "
-            f"vllm_server can, and `sampling.engine` is {sampling.engine}; set it, or max_lag to 0",
-        )
-    if vllm.tensor_parallel > 1 and sampling.engine == "vllm_local":
-        yield (
-            ("vllm.tensor_parallel",),
-            f"`vllm.tensor_parallel = {vllm.tensor_parallel}` needs `sampling.engine: vllm_server`",
-        )
-
-
-def _lagging(loaded: Loaded) -> Findings:
-    algorithm, lag = loaded.recipe.algorithm, loaded.recipe.sampling.max_lag
-    if lag and algorithm.correction == "none" and algorithm.ratio_base == "old":
-        yield (
-            ("algorithm.correction", "algorithm.preset", "sampling.max_lag"),
-            f"`sampling.max_lag = {lag}` trains on completions of older weights, and `algorithm.correction = "
-            "none` takes no account of it; set correction to token_truncate, or ratio_base to rollout",
-        )
-
-
-def _unread_vllm(loaded: Loaded) -> Findings:
-    engine, vllm = loaded.recipe.sampling.engine, loaded.recipe.vllm
-    usual = type(vllm)()
-    given = [
-        f"vllm.{leaf}" for leaf in type(vllm).model_fields if getattr(vllm, leaf) != getattr(usual, leaf)
-    ]
-    if given and engine == "hf":
-        yield tuple(given), f"`{given[0]}` is not read: `sampling.engine` is hf"
-    elif engine != "vllm_server":
-        for leaf in ("replicas", "servers", "key_file", "tensor_parallel"):
-            if f"vllm.{leaf}" in given:
-                yield (f"vllm.{leaf}",), f"`vllm.{leaf}` is not read: it needs `sampling.engine: vllm_server`"
-    elif vllm.servers:
-        for leaf in ("replicas", "tensor_parallel", "memory_share", "kv_cache", "eager", "options"):
-            if f"vllm.{leaf}" in given:
-                yield (f"vllm.{leaf}",), f"`vllm.{leaf}` is not read: `vllm.servers` run already"
-
-
 def _either(numbers: list[int]) -> str:
     return " or ".join(str(number) for number in numbers)
 
@@ -366,6 +322,6 @@ CHECKS = (
     _files,
     _warm_start,
     _lora,
-    _engine,
+    engine,
 )
-DOUBTS = (_one_by_one, _never, _unread, _unread_vllm, _lagging, _rounding)
+DOUBTS = (_one_by_one, _never, _unread, unread, lagging, _rounding)

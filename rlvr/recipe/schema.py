@@ -5,18 +5,13 @@ Frozen pydantic: an unknown key is an error, every key but `model` and `problems
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlvr.recipe.presets import PRESETS
-from rlvr.recipe.units import parse_bytes, parse_seconds
-
-Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0)]
-Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+from rlvr.recipe.schema_vllm import Vllm
+from rlvr.recipe.units import FROZEN, Bytes, Fraction, Seconds
 
 
 class Make(BaseModel):
@@ -163,36 +158,6 @@ class SamplingKeys(BaseModel):
     """Sequences that an engine (each vLLM server) decodes at once."""
     max_lag: int = Field(default=0, ge=0)
     """Weight versions that sampling may lag behind, while the trainer updates (vllm_server); 0: in turns."""
-
-
-class Vllm(BaseModel):
-    """The vLLM engines, where `sampling.engine` is one of them."""
-
-    model_config = FROZEN
-    memory_share: float = Field(default=0.4, gt=0, lt=1)
-    """GPU: share of its whole memory for weights and KV cache."""
-    kv_cache: Bytes | None = None
-    """Size of the KV cache instead; on CPU by default what `sampling.batch_size` needs, at most 4 GiB."""
-    eager: bool | None = None
-    """Without compilation and CUDA graphs: starts faster, samples slower; by default on CPU only."""
-    sleep: bool = True
-    """vllm_local on a GPU: give its memory to the trainer during the update."""
-    replicas: int = Field(default=1, ge=1)
-    """vllm_server: servers to start on this machine, on the GPUs behind the trainer's."""
-    tensor_parallel: int = Field(default=1, ge=1)
-    """vllm_server: GPUs of each."""
-    servers: list[str] = Field(default_factory=list)
-    """vllm_server: addresses of servers that run already under `rlvr serve`, instead of starting some."""
-    key_file: str = "~/.rlvr/serve-key"
-    """File with the key of those servers, as `rlvr serve` wrote it."""
-    deadline: Seconds = 300.0
-    """Longest wait for an answer (a group of completions) before an engine is taken for hung."""
-    start_deadline: Seconds = 600.0
-    """Longest wait for an engine to start."""
-    failures: int = Field(default=3, ge=0)
-    """Times that an engine is started anew before the run stops."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """More arguments of vLLM's EngineArgs, as they are: {max_num_batched_tokens: 4096}."""
 
 
 class Algorithm(BaseModel):

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
+import urllib3
 
 from rlvr.errors import EngineError
 from rlvr.keeper import kill_below
@@ -39,37 +39,37 @@ class Client:
     """The routes of one server; used by several threads at once."""
 
     def __init__(self, url: str, key: str, connections: int = 8) -> None:
-        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         self.url = url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {key}"}, limits=limits, trust_env=False
+        self._pool = urllib3.connection_from_url(
+            self.url, maxsize=connections, retries=False, headers={"Authorization": f"Bearer {key}"}
         )
 
     def is_healthy(self) -> bool:
         """Whether it answers now."""
         try:
-            return self._http.get("/health", timeout=2.0).status_code == 200
-        except httpx.HTTPError:
+            return bool(self._pool.request("GET", "/health", timeout=2.0).status == 200)
+        except urllib3.exceptions.HTTPError:
             return False
 
     def post(self, route: str, body: Mapping[str, Any] | None = None, *, timeout_s: float) -> Any:
         """The answer's JSON; ReplicaError or RefusedError otherwise."""
         try:
-            answer = self._http.post(route, json=body, timeout=httpx.Timeout(timeout_s, pool=None))
-        except httpx.TimeoutException:
+            answer = self._pool.request("POST", route, json=body or {}, timeout=timeout_s)
+            text = answer.data.decode(errors="replace")
+        except urllib3.exceptions.TimeoutError:
             raise ReplicaError(f"{self.url}{route}: no answer within {timeout_s:g} s") from None
-        except (httpx.HTTPError, RuntimeError) as error:
+        except urllib3.exceptions.HTTPError as error:
             raise ReplicaError(f"{self.url}{route}: {type(error).__name__}: {error}") from None
-        if answer.status_code == 401:
+        if answer.status == 401:
             raise RefusedError(f"{self.url} wants another key: see vllm.key_file")
-        if 400 <= answer.status_code < 500:
-            raise RefusedError(f"{self.url}{route}: {answer.status_code}: {answer.text[:500]}")
-        if answer.status_code != 200:
-            raise ReplicaError(f"{self.url}{route}: {answer.status_code}: {answer.text[:500]}")
+        if 400 <= answer.status < 500:
+            raise RefusedError(f"{self.url}{route}: {answer.status}: {text[:500]}")
+        if answer.status != 200:
+            raise ReplicaError(f"{self.url}{route}: {answer.status}: {text[:500]}")
         try:
-            return answer.json() if answer.content else None
+            return json.loads(text) if text else None
         except ValueError:
-            return answer.text
+            return text
 
     def call(self, method: str, *, timeout_s: float) -> list[Any]:
         """Run a method of the worker extension on every worker; their answers."""
@@ -78,7 +78,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._pool.close()
 
 
 class Replica:

@@ -210,7 +210,7 @@ class VllmLocal:
                     current_platform.simple_compile_backend = "eager"
                 self._llm = LLM(**arguments, disable_log_stats=True, use_tqdm_on_load=False)
                 self._llm.init_weight_transfer_engine({"init_info": {}})
-            except ImportError as error:
+            except (ImportError, OSError) as error:
                 raise EngineError(
                     f"sampling.engine = vllm_local: vLLM does not import ({error}); `rlvr doctor` says why "
                     "and how to mend it, or use sampling.engine: hf"

@@ -12,33 +12,25 @@ from __future__ import annotations
 import os
 import queue
 import secrets
-import shutil
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 from uuid import uuid4
-
-from safetensors.torch import save_file
 
 from rlvr.errors import EngineError
 from rlvr.keeper import Keeper
 from rlvr.rollout import drawn
 from rlvr.rollout.engine import Decode, Tell, log
+from rlvr.rollout.member import Member
+from rlvr.rollout.parcel import Parcel, discard, pack, roomy
 from rlvr.rollout.patience import FIRST_WORD_S
 from rlvr.rollout.replica import Client, RefusedError, Replica, ReplicaError
-from rlvr.rollout.vllm_settings import ADAPTER, VllmSettings, engine_arguments, write_config
-from rlvr.rollout.weights import checksums, has_adapter, named_weights
+from rlvr.rollout.vllm_settings import ADAPTER, VllmSettings, engine_arguments, misfits, write_config
 from rlvr.types import Group, Request, Sampling
-
-SHARED_MEMORY = "/dev/shm"
-COPIES = 2
-"""Weight files that exist at once: the version in use and the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,36 +47,6 @@ class Fleet:
     """CPU threads of each."""
     first_gpu: int = 0
     """Servers started here take the GPUs from this one on."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Member:
-    """A server and what is known of it."""
-
-    client: Client
-    replica: Replica | None
-    gpus: Sequence[int] = ()
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    """Held while its weights change or it is started anew."""
-    asked: dict[int, float] = field(default_factory=dict)
-    """Requests on their way, by index, with the time they were sent."""
-    trouble: str = ""
-    """Why it cannot be asked now."""
-    is_mending: bool = False
-    failures: int = 0
-    has_base: bool = False
-    """Whether it holds the weights that an adapter is trained on."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parcel:
-    """The newest weights, in files that servers read."""
-
-    version: int
-    base: dict[str, Any]
-    """Path and checksums of all weights: with an adapter, those it is trained on, which never change."""
-    adapter: str | None
-    """Folder of the adapter."""
 
 
 class VllmServer:
@@ -107,10 +69,10 @@ class VllmServer:
         self._run = uuid4().hex[:8]
         self._key = fleet.key or secrets.token_hex(16)
         self._vocabulary = int(model.config.get_text_config().vocab_size)
-        self._members: list[_Member] = []
-        self._parcel: _Parcel | None = None
+        self._members: list[Member] = []
+        self._parcel: Parcel | None = None
         self._is_closed = False
-        self._keeper = Keeper("rlvr-vllm-", _parent(model, tell))
+        self._keeper = Keeper("rlvr-vllm-", roomy(model, tell))
         try:
             self._arguments = self._model_arguments(model)
             self._members = self._connected() if fleet.urls else self._started()
@@ -121,12 +83,11 @@ class VllmServer:
 
     def load_weights(self, model: Any, version: int) -> None:
         """Replace the weights of every server, in flight; see `rollout/engine.py`."""
-        parcel = self._packed(model, version)
-        old, self._parcel = self._parcel, parcel
+        old, self._parcel = self._parcel, pack(model, version, self._keeper.folder, self._parcel)
         with ThreadPoolExecutor(len(self._members)) as pool:
             list(pool.map(self._updated, self._members))
         if old is not None:
-            self._remove(old, parcel)
+            discard(old, self._parcel)
 
     def rest(self) -> None:
         """The servers have devices, or a share of one, of their own."""
@@ -144,7 +105,7 @@ class VllmServer:
         """Yield (index, group) as groups finish; each once, whatever happens to the servers."""
         left = dict(enumerate(requests))
         waiting = deque(left)
-        answers: queue.SimpleQueue[tuple[_Member, int | None, Group | Exception | None]] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[tuple[Member, int | None, Group | Exception | None]] = queue.SimpleQueue()
         heard = monotonic()
         try:
             while left:
@@ -189,7 +150,7 @@ class VllmServer:
             chosen.asked[index] = monotonic()
             _in_background(self._ask, chosen, index, request, sampling, answers)
 
-    def _ask(self, member: _Member, index: int, request: Request, sampling: Sampling, answers: Any) -> None:
+    def _ask(self, member: Member, index: int, request: Request, sampling: Sampling, answers: Any) -> None:
         body = {
             "token_ids": list(request.prompt_ids),
             "sampling_params": drawn.parameters(request, sampling),
@@ -239,7 +200,7 @@ class VllmServer:
             except (ReplicaError, RefusedError) as error:
                 member.trouble = member.trouble or str(error)
 
-    def _updated(self, member: _Member) -> None:
+    def _updated(self, member: Member) -> None:
         """Bring a server to the newest weights, mending it as often as is allowed."""
         with member.lock:
             try:
@@ -250,7 +211,7 @@ class VllmServer:
                 member.trouble = str(error)
                 self._mend(member, None)
 
-    def _mend(self, member: _Member, answers: Any) -> None:
+    def _mend(self, member: Member, answers: Any) -> None:
         """Start a server anew, or wait until its keeper has, and give it the newest weights."""
         failed: Exception | None = None
         with member.lock:
@@ -266,7 +227,7 @@ class VllmServer:
         elif failed is not None:
             raise failed
 
-    def _mend_once(self, member: _Member) -> None:
+    def _mend_once(self, member: Member) -> None:
         if self._is_closed:
             raise EngineError("vllm_server is closed")
         member.failures += 1
@@ -296,50 +257,10 @@ class VllmServer:
         except ReplicaError as error:
             member.trouble = str(error)
 
-    def _sync(self, member: _Member) -> None:
-        """Put the newest weights in place while the server holds still, and name them only then."""
-        parcel, client, timeout_s = self._parcel, member.client, self._settings.deadline_s
-        assert parcel is not None
-        client.post("/pause?mode=keep", timeout_s=timeout_s)
-        if not (parcel.adapter and member.has_base):
-            client.call("rlvr_drop_update", timeout_s=timeout_s)
-            client.post("/init_weight_transfer_engine", {"init_info": {}}, timeout_s=timeout_s)
-            client.post("/start_weight_update", timeout_s=timeout_s)
-            client.post("/update_weights", {"update_info": parcel.base}, timeout_s=timeout_s)
-            client.post("/finish_weight_update", {}, timeout_s=timeout_s)
-            member.has_base = True
-        if parcel.adapter:
-            adapter = {"lora_name": ADAPTER, "lora_path": parcel.adapter, "load_inplace": True}
-            client.post("/v1/load_lora_adapter", adapter, timeout_s=timeout_s)
-        name = drawn.label(self._run, parcel.version)
-        client.post("/update_weight_version", {"new_version": name}, timeout_s=timeout_s)
-        client.post("/resume", timeout_s=timeout_s)
-
-    def _packed(self, model: Any, version: int) -> _Parcel:
-        folder = Path(tempfile.mkdtemp(prefix="weights-", dir=self._keeper.folder))
-        previous = self._parcel
-        base = previous.base if previous is not None and has_adapter(model) else None
-        adapter: str | None = None
-        try:
-            if base is None:
-                weights = {name: tensor.cpu().contiguous() for name, tensor in named_weights(model)}
-                save_file(weights, folder / "weights.safetensors")
-                base = {"path": str(folder / "weights.safetensors"), "checksums": checksums(weights.items())}
-            if has_adapter(model):
-                adapter = str(folder / "adapter")
-                model.save_pretrained(adapter)
-        except OSError as error:
-            raise EngineError(
-                f"{folder}: the weights cannot be written for the servers ({error}); make room there"
-            ) from error
-        return _Parcel(version=version, base=base, adapter=adapter)
-
-    def _remove(self, old: _Parcel, new: _Parcel) -> None:
-        """Delete files that no server will read again."""
-        if old.adapter:
-            shutil.rmtree(old.adapter, ignore_errors=True)
-        if old.base["path"] != new.base["path"]:
-            shutil.rmtree(Path(old.base["path"]).parent, ignore_errors=True)
+    def _sync(self, member: Member) -> None:
+        assert self._parcel is not None
+        name = drawn.label(self._run, self._parcel.version)
+        member.sync(self._parcel, name, self._settings.deadline_s)
 
     def _model_arguments(self, model: Any) -> dict[str, Any]:
         folder = os.path.join(self._keeper.folder, "model")
@@ -355,7 +276,7 @@ class VllmServer:
             gpus=gpus,
         )
 
-    def _started(self) -> list[_Member]:
+    def _started(self) -> list[Member]:
         """Servers of our own, all starting at once."""
         each = self._settings.tensor_parallel
         members = []
@@ -363,7 +284,7 @@ class VllmServer:
             first = self._fleet.first_gpu + number * each
             gpus = range(first, first + each) if self._settings.on_gpu else ()
             replica = self._replica(gpus)
-            members.append(_Member(client=replica.client, replica=replica, gpus=gpus))
+            members.append(Member(client=replica.client, replica=replica, gpus=gpus))
         self._members = members
         self._tell(f"waiting for {len(members)} vllm server(s) to start")
         for member in members:
@@ -374,7 +295,7 @@ class VllmServer:
                 raise EngineError(f"a vllm server {error}; `rlvr doctor` checks the installation") from error
         return members
 
-    def _connected(self) -> list[_Member]:
+    def _connected(self) -> list[Member]:
         """Servers that run already, checked to be of use."""
         members = []
         for url in self._fleet.urls:
@@ -388,28 +309,14 @@ class VllmServer:
                 raise EngineError(
                     f"vllm.servers: {url} cannot be used: {error}. Start it with `rlvr serve MODEL`."
                 ) from error
-            self._check(url, about)
-            members.append(_Member(client=client, replica=None))
+            faults = misfits(about, self._settings, self._vocabulary)
+            if faults:
+                raise EngineError(
+                    f"vllm.servers: {url} does not fit this run: {'; '.join(faults)}. Start it as "
+                    "`rlvr serve MODEL` with the same model, dtype and context."
+                )
+            members.append(Member(client=client, replica=None))
         return members
-
-    def _check(self, url: str, about: dict[str, Any]) -> None:
-        settings = self._settings
-        faults = []
-        if about["dtype"] != settings.dtype:
-            faults.append(f"it computes in {about['dtype']}, the trainer in {settings.dtype}")
-        if about["context"] < settings.context:
-            faults.append(f"its context is {about['context']}, this run's {settings.context}")
-        if about["logprobs_mode"] != "processed_logprobs":
-            faults.append(f"its logprobs_mode is {about['logprobs_mode']}")
-        if about["vocabulary"] != self._vocabulary:
-            faults.append(f"its vocabulary is {about['vocabulary']}, the model's {self._vocabulary}")
-        if settings.lora_rank is not None and (about["lora_rank"] or 0) < settings.lora_rank:
-            faults.append(f"it serves adapters up to rank {about['lora_rank'] or 0}")
-        if faults:
-            raise EngineError(
-                f"vllm.servers: {url} does not fit this run: {'; '.join(faults)}. Start it as "
-                "`rlvr serve MODEL` with the same model, dtype and context."
-            )
 
 
 def _wait(client: Client, deadline_s: float) -> None:
@@ -423,16 +330,3 @@ def _wait(client: Client, deadline_s: float) -> None:
 def _in_background(function: Any, *arguments: Any) -> None:
     """A thread that does not hold up the end of the process."""
     threading.Thread(target=function, args=arguments, daemon=True).start()
-
-
-def _parent(model: Any, tell: Tell) -> str | None:
-    """Shared memory, where the weights fit in it; else the folder of temporary files."""
-    needed = COPIES * sum(t.numel() * t.element_size() for _, t in named_weights(model))
-    if os.path.isdir(SHARED_MEMORY) and shutil.disk_usage(SHARED_MEMORY).free > 1.1 * needed:
-        return SHARED_MEMORY
-    tell(
-        f"{SHARED_MEMORY} has no room for {needed / 2**20:.0f} MiB of weights: they are handed over on disk, "
-        "which is slower (a container takes --shm-size)",
-        lasting=True,
-    )
-    return None

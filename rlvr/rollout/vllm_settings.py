@@ -117,6 +117,22 @@ def cpu_cache(settings: VllmSettings, config: Any) -> int:
     return min(max(settings.sequences * blocks * CPU_BLOCK * token, LEAST_CACHE), MOST_CPU_CACHE)
 
 
+def misfits(about: Mapping[str, Any], settings: VllmSettings, vocabulary: int) -> list[str]:
+    """Why a server that describes itself as `about` (vllm_worker.py) is of no use to a run."""
+    faults = []
+    if about["dtype"] != settings.dtype:
+        faults.append(f"it computes in {about['dtype']}, the trainer in {settings.dtype}")
+    if about["context"] < settings.context:
+        faults.append(f"its context is {about['context']}, this run's {settings.context}")
+    if about["logprobs_mode"] != "processed_logprobs":
+        faults.append(f"its logprobs_mode is {about['logprobs_mode']}")
+    if about["vocabulary"] != vocabulary:
+        faults.append(f"its vocabulary is {about['vocabulary']}, the model's {vocabulary}")
+    if settings.lora_rank is not None and (about["lora_rank"] or 0) < settings.lora_rank:
+        faults.append(f"it serves adapters up to rank {about['lora_rank'] or 0}")
+    return faults
+
+
 def quiet_environment(scratch: str, *, threads: int | None) -> dict[str, str]:
     """Variables for a vLLM process: no usage reports, nothing fetched, few words, its litter in `scratch`."""
     quiet = {

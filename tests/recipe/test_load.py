@@ -91,7 +91,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
         (
             "zzz: 1",
             "a.yaml:3: `zzz` is no key of a recipe; choose from: algorithm, data_dir, eval, model, optim, problems, run, "
-            "sampling, verifier, warm_start",
+            "sampling, verifier, vllm, warm_start",
         ),
         (
             "sampling:\n\n  group_size: 1",

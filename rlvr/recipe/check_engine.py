@@ -1,0 +1,55 @@
+"""Checks of a recipe's engine: see `check.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rlvr.recipe.load import Loaded
+
+Findings = Iterator[tuple[tuple[str, ...], str]]
+
+
+def engine(loaded: Loaded) -> Findings:
+    """What an engine cannot do."""
+    sampling, vllm = loaded.recipe.sampling, loaded.recipe.vllm
+    if sampling.max_lag and sampling.engine != "vllm_server":
+        yield (
+            ("sampling.max_lag", "sampling.engine"),
+            f"`sampling.max_lag = {sampling.max_lag}` samples while the trainer updates: only the engine "
+            f"vllm_server can, and `sampling.engine` is {sampling.engine}; set it, or max_lag to 0",
+        )
+    if vllm.tensor_parallel > 1 and sampling.engine == "vllm_local":
+        yield (
+            ("vllm.tensor_parallel",),
+            f"`vllm.tensor_parallel = {vllm.tensor_parallel}` needs `sampling.engine: vllm_server`",
+        )
+
+
+def lagging(loaded: Loaded) -> Findings:
+    """Old completions that the loss takes for new ones."""
+    algorithm, lag = loaded.recipe.algorithm, loaded.recipe.sampling.max_lag
+    if lag and algorithm.correction == "none" and algorithm.ratio_base == "old":
+        yield (
+            ("algorithm.correction", "algorithm.preset", "sampling.max_lag"),
+            f"`sampling.max_lag = {lag}` trains on completions of older weights, and `algorithm.correction = "
+            "none` takes no account of it; set correction to token_truncate, or ratio_base to rollout",
+        )
+
+
+def unread(loaded: Loaded) -> Findings:
+    """Keys of vLLM that the chosen engine does not read."""
+    engine, vllm = loaded.recipe.sampling.engine, loaded.recipe.vllm
+    usual = type(vllm)()
+    given = [
+        f"vllm.{leaf}" for leaf in type(vllm).model_fields if getattr(vllm, leaf) != getattr(usual, leaf)
+    ]
+    if given and engine == "hf":
+        yield tuple(given), f"`{given[0]}` is not read: `sampling.engine` is hf"
+    elif engine != "vllm_server":
+        for leaf in ("replicas", "servers", "key_file", "tensor_parallel"):
+            if f"vllm.{leaf}" in given:
+                yield (f"vllm.{leaf}",), f"`vllm.{leaf}` is not read: it needs `sampling.engine: vllm_server`"
+    elif vllm.servers:
+        for leaf in ("replicas", "tensor_parallel", "memory_share", "kv_cache", "eager", "options"):
+            if f"vllm.{leaf}" in given:
+                yield (f"vllm.{leaf}",), f"`vllm.{leaf}` is not read: `vllm.servers` run already"
