@@ -16,6 +16,7 @@ from typing import Any
 
 from rlvr.errors import EngineError
 from rlvr.keeper import Keeper
+from rlvr.rollout.parcel import SHARED_MEMORY
 from rlvr.rollout.replica import Replica, ReplicaError, check_host
 from rlvr.rollout.vllm_settings import VllmSettings, engine_arguments
 
@@ -52,7 +53,7 @@ def serve(plan: Plan, ready: Callable[[Sequence[str]], None]) -> None:
     check_host(plan.host)
     for number in range(plan.replicas):
         _free(plan.host, plan.port + number)
-    keeper = Keeper("rlvr-serve-")
+    keeper = Keeper("rlvr-serve-", SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None)
     running: list[Replica] = []
     try:
         folder = os.path.join(keeper.folder, "model")

@@ -23,6 +23,8 @@ from rlvr.keeper import kill_below
 from rlvr.rollout.vllm_settings import quiet_environment
 
 LOG_LINES = 5
+LONGEST_FOLDER = 70
+"""A socket's name has at most 107 bytes, of which vLLM takes 37."""
 POLL_S = 0.1
 STOPPING_S = 5.0
 
@@ -56,7 +58,7 @@ class Client:
         try:
             answer = self._pool.request("POST", route, json=body or {}, timeout=timeout_s)
             text = answer.data.decode(errors="replace")
-        except urllib3.exceptions.TimeoutError:
+        except urllib3.exceptions.ReadTimeoutError:
             raise ReplicaError(f"{self.url}{route}: no answer within {timeout_s:g} s") from None
         except urllib3.exceptions.HTTPError as error:
             raise ReplicaError(f"{self.url}{route}: {type(error).__name__}: {error}") from None
@@ -104,6 +106,11 @@ class Replica:
         folder = Path(tempfile.mkdtemp(dir=scratch))
         self.log, litter = folder / "log", folder / "tmp"
         litter.mkdir()
+        if len(str(litter)) > LONGEST_FOLDER:
+            raise EngineError(
+                f"{litter}: too long a name for the sockets that vLLM makes in it; set TMPDIR to a short "
+                "one, such as /tmp"
+            )
         self._command = command(arguments, host, self.port)
         environment = dict(os.environ) | quiet_environment(str(litter), threads=threads)
         environment |= {

@@ -204,12 +204,14 @@ class VllmServer:
         """Bring a server to the newest weights, mending it as often as is allowed."""
         with member.lock:
             try:
-                self._sync(member)
+                if not member.trouble:
+                    self._sync(member)
+                    return
             except RefusedError as error:
                 raise EngineError(f"{member.client.url} refuses the weights: {error}") from error
             except ReplicaError as error:
                 member.trouble = str(error)
-                self._mend(member, None)
+            self._mend(member, None)
 
     def _mend(self, member: Member, answers: Any) -> None:
         """Start a server anew, or wait until its keeper has, and give it the newest weights."""
@@ -230,13 +232,13 @@ class VllmServer:
     def _mend_once(self, member: Member) -> None:
         if self._is_closed:
             raise EngineError("vllm_server is closed")
-        member.failures += 1
         where, most = member.client.url, self._settings.failures
-        if member.failures > most:
+        if member.failures == most:
             raise EngineError(
-                f"vllm server {where} failed {member.failures} times (vllm.failures = {most}), at last: "
+                f"vllm server {where} failed {most + 1} times, vllm.failures = {most}, at last: "
                 f"{member.trouble}"
             )
+        member.failures += 1
         what = "started anew" if member.replica is not None else "waited for"
         self._tell(
             f"vllm server {where} failed ({member.trouble}); {what} ({member.failures} of {most}) "
