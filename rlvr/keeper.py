@@ -15,16 +15,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 PASSES = 3
 """A process may fork while the list is read; what it left is found in the next pass."""
 CLOSING_S = 5.0
 """Time for it to clear up while the trainer waits."""
-TRACKER = b"multiprocessing.resource_tracker"
-"""Python's own keeper of shared memory: it is given a moment to release what its dead parent held."""
-TRACKER_S = 1.0
+SESSION = "session"
+"""Name of the file that `note_session` writes."""
+SEGMENTS = ("/dev/shm/psm_", "/dev/shm/sem.mp-")
 
 
 class Keeper:
@@ -58,28 +57,60 @@ def main(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def note_session(folder: str, leader: int) -> None:
+    """Write down a session of processes to be ended with `folder`, and the shared memory that they hold now.
+
+    For programs that write over their environment, or leave segments behind when they are killed.
+    """
+    segments = set().union(*map(_segments, _of_sessions({leader})))
+    part = Path(folder, f"{SESSION}.part")
+    part.write_text("\n".join([str(leader), *sorted(segments)]))
+    part.replace(Path(folder, SESSION))
+
+
 def kill_below(folder: str) -> None:
-    """Kill every process whose temporary folder lies in `folder`."""
+    """Kill every process whose temporary folder lies in `folder`, and those of sessions noted there."""
     marker = f"TMPDIR={folder}/".encode()
+    leaders: set[int] = set()
+    segments: set[str] = set()
+    for place, _, names in os.walk(folder):
+        if SESSION in names:
+            leader, *noted = Path(place, SESSION).read_text().splitlines()
+            leaders.add(int(leader))
+            segments.update(noted)
     for _ in range(PASSES):
-        found = [pid for pid in _processes() if _carries(pid, marker)]
-        trackers = {pid for pid in found if TRACKER in _read(pid, "cmdline")}
-        for pid in set(found) - trackers:
-            _kill(pid)
-        deadline = time.monotonic() + TRACKER_S
-        while any(_read(pid, "cmdline") for pid in trackers) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        for pid in trackers:
-            _kill(pid)
+        for pid in {pid for pid in _processes() if _carries(pid, marker)} | _of_sessions(leaders):
+            segments |= _segments(pid)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+    for segment in segments:
+        with contextlib.suppress(OSError):
+            os.unlink(segment)
+
+
+def _processes() -> list[int]:
+    entries = os.listdir("/proc") if os.path.isdir("/proc") else []
+    return [int(entry) for entry in entries if entry.isdigit() and int(entry) != os.getpid()]
+
+
+def _of_sessions(leaders: set[int]) -> set[int]:
+    """Processes of these sessions."""
+    found = set()
+    for pid in _processes() if leaders else []:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) in leaders:
+                found.add(pid)
+    return found
 
 
 def _carries(pid: int, marker: bytes) -> bool:
     return any(variable.startswith(marker) for variable in _read(pid, "environ").split(b"\0"))
 
 
-def _processes() -> list[int]:
-    entries = os.listdir("/proc") if os.path.isdir("/proc") else []
-    return [int(entry) for entry in entries if entry.isdigit() and int(entry) != os.getpid()]
+def _segments(pid: int) -> set[str]:
+    """Files of shared memory that Python's multiprocessing made and the process has mapped."""
+    words = _read(pid, "maps").decode(errors="replace").split()
+    return {word for word in words if word.startswith(SEGMENTS)}
 
 
 def _read(pid: int, what: str) -> bytes:
@@ -89,11 +120,6 @@ def _read(pid: int, what: str) -> bytes:
             return file.read()
     except OSError:
         return b""
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

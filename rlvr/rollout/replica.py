@@ -19,7 +19,7 @@ from typing import Any
 import urllib3
 
 from rlvr.errors import EngineError
-from rlvr.keeper import kill_below
+from rlvr.keeper import SESSION, kill_below, note_session
 from rlvr.rollout.vllm_settings import quiet_environment
 
 LOG_LINES = 5
@@ -134,6 +134,7 @@ class Replica:
                 start_new_session=True,
                 env=environment,
             )
+        note_session(str(folder), self.pid)
 
     @property
     def pid(self) -> int:
@@ -155,6 +156,7 @@ class Replica:
             if time.monotonic() > deadline:
                 raise ReplicaError(f"was not ready within {deadline_s:g} s: {self.words()}")
             time.sleep(POLL_S)
+        note_session(str(self.log.parent), self.pid)
 
     def words(self) -> str:
         """The last lines of its log that say something."""
@@ -174,6 +176,8 @@ class Replica:
         kill_below(str(self.log.parent))
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOPPING_S)
+        # Its number may soon be that of another session.
+        (self.log.parent / SESSION).unlink(missing_ok=True)
 
 
 def command(arguments: Mapping[str, Any], host: str, port: int) -> list[str]:
