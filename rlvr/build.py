@@ -151,12 +151,15 @@ def engine(
     from rlvr.rollout.vllm_server import Fleet, VllmServer
 
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
+    own_gpus = settings.on_gpu and gpus > vllm.replicas * vllm.tensor_parallel
+    by_group = vllm.transfer == "group" or (vllm.transfer == "auto" and own_gpus and not vllm.servers)
     fleet = Fleet(
         replicas=vllm.replicas,
         urls=vllm.servers,
         key=_key(vllm, base_dir) if vllm.servers else "",
         threads=None if settings.on_gpu else max(1, cpus // (vllm.replicas + 1)),
-        first_gpu=1 if gpus > vllm.replicas * vllm.tensor_parallel else 0,
+        first_gpu=1 if own_gpus else 0,
+        backend=("nccl" if settings.on_gpu else "gloo") if by_group else None,
     )
     return VllmServer(model, decode, settings, fleet, tell=tell)
 

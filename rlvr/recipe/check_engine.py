@@ -46,7 +46,7 @@ def unread(loaded: Loaded) -> Findings:
     if given and engine == "hf":
         yield tuple(given), f"`{given[0]}` is not read: `sampling.engine` is hf"
     elif engine != "vllm_server":
-        for leaf in ("replicas", "servers", "key_file", "tensor_parallel"):
+        for leaf in ("replicas", "servers", "key_file", "tensor_parallel", "transfer"):
             if f"vllm.{leaf}" in given:
                 yield (f"vllm.{leaf}",), f"`vllm.{leaf}` is not read: it needs `sampling.engine: vllm_server`"
     elif vllm.servers:

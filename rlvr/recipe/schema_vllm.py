@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -29,6 +29,8 @@ class Vllm(BaseModel):
     """vllm_server: addresses of servers that run already under `rlvr serve`, instead of starting some."""
     key_file: str = "~/.rlvr/serve-key"
     """File with the key of those servers, as `rlvr serve` wrote it."""
+    transfer: Literal["auto", "files", "group"] = "auto"
+    """vllm_server: weights by files in shared memory, or by a process group (auto: to GPUs of their own)."""
     deadline: Seconds = 300.0
     """Longest wait for an answer (a group of completions) before an engine is taken for hung."""
     start_deadline: Seconds = 600.0

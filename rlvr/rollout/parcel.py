@@ -1,14 +1,17 @@
-"""Weights on their way to servers: files, in shared memory where they fit."""
+"""Weights on their way to servers: files, in shared memory where they fit, and the trainer's own tensors."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 
 from rlvr.errors import EngineError
@@ -20,44 +23,75 @@ COPIES = 2
 """Weight files that exist at once: the version in use and the next."""
 
 
+class Base:
+    """All weights of one version, as they were when it was made."""
+
+    def __init__(self, weights: Sequence[tuple[str, torch.Tensor]], folder: str, *, write: bool) -> None:
+        """Copy them; without `write` the file is written when it is first asked for."""
+        self.checksums = checksums(weights)
+        self._path = Path(tempfile.mkdtemp(prefix="weights-", dir=folder)) / "weights.safetensors"
+        self._lock = threading.Lock()
+        self._kept: dict[str, torch.Tensor] | None = {
+            name: tensor.to("cpu", copy=not write).contiguous() for name, tensor in weights
+        }
+        if write:
+            self.file()
+
+    def file(self) -> str:
+        """Path of a safetensors file that holds them; EngineError when there is no room for it."""
+        with self._lock:
+            if self._kept is not None:
+                try:
+                    save_file(self._kept, self._path)
+                except OSError as error:
+                    raise EngineError(
+                        f"{self._path}: weights cannot be written for the servers ({error}); make room there"
+                    ) from error
+                self._kept = None
+        return str(self._path)
+
+    def discard(self) -> None:
+        """Delete the file."""
+        shutil.rmtree(self._path.parent, ignore_errors=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
-    """All weights of one version."""
+    """The weights of one version."""
 
     version: int
     """The trainer's number for it."""
-    base: dict[str, Any]
-    """`path` and `checksums` of all weights: with an adapter, those it is trained on, which never change."""
+    base: Base
+    """All weights: with an adapter, those it is trained on, which never change."""
+    live: Sequence[tuple[str, torch.Tensor]] = field(repr=False)
+    """The trainer's own tensors, which are of this version while `load_weights` runs and no longer."""
     adapter: str | None
     """Folder of the adapter."""
 
 
-def pack(model: Any, version: int, folder: str, previous: Parcel | None) -> Parcel:
-    """Write `model`'s weights below `folder`; EngineError when there is no room."""
-    place = Path(tempfile.mkdtemp(prefix="weights-", dir=folder))
-    base = previous.base if previous is not None and has_adapter(model) else None
+def pack(model: Any, version: int, folder: str, previous: Parcel | None, *, write: bool) -> Parcel:
+    """Take `model`'s weights, into a file below `folder` where `write` says so."""
+    live = list(named_weights(model))
+    is_known = previous is not None and has_adapter(model)
+    base = previous.base if is_known and previous is not None else Base(live, folder, write=write)
     adapter: str | None = None
-    try:
-        if base is None:
-            weights = {name: tensor.cpu().contiguous() for name, tensor in named_weights(model)}
-            save_file(weights, place / "weights.safetensors")
-            base = {"path": str(place / "weights.safetensors"), "checksums": checksums(weights.items())}
-        if has_adapter(model):
-            adapter = str(place / "adapter")
+    if has_adapter(model):
+        adapter = tempfile.mkdtemp(prefix="adapter-", dir=folder)
+        try:
             model.save_pretrained(adapter)
-    except OSError as error:
-        raise EngineError(
-            f"{place}: the weights cannot be written for the servers ({error}); make room there"
-        ) from error
-    return Parcel(version=version, base=base, adapter=adapter)
+        except OSError as error:
+            raise EngineError(
+                f"{adapter}: the adapter cannot be written ({error}); make room there"
+            ) from error
+    return Parcel(version=version, base=base, live=live, adapter=adapter)
 
 
 def discard(old: Parcel, new: Parcel) -> None:
     """Delete files of `old` that no server will read again."""
     if old.adapter:
         shutil.rmtree(old.adapter, ignore_errors=True)
-    if old.base["path"] != new.base["path"]:
-        shutil.rmtree(Path(old.base["path"]).parent, ignore_errors=True)
+    if old.base is not new.base:
+        old.base.discard()
 
 
 def roomy(model: Any, tell: Tell) -> str | None:

@@ -47,6 +47,8 @@ class Fleet:
     """CPU threads of each."""
     first_gpu: int = 0
     """Servers started here take the GPUs from this one on."""
+    backend: str | None = None
+    """`nccl` or `gloo`: weights go through a process group; None: through files."""
 
 
 class VllmServer:
@@ -83,8 +85,12 @@ class VllmServer:
 
     def load_weights(self, model: Any, version: int) -> None:
         """Replace the weights of every server, in flight; see `rollout/engine.py`."""
-        old, self._parcel = self._parcel, pack(model, version, self._keeper.folder, self._parcel)
-        with ThreadPoolExecutor(len(self._members)) as pool:
+        old, self._parcel = (
+            self._parcel,
+            pack(model, version, self._keeper.folder, self._parcel, write=self._fleet.backend is None),
+        )
+        # NCCL wants its groups used one after the other.
+        with ThreadPoolExecutor(1 if self._fleet.backend == "nccl" else len(self._members)) as pool:
             list(pool.map(self._updated, self._members))
         if old is not None:
             discard(old, self._parcel)
@@ -205,7 +211,7 @@ class VllmServer:
         with member.lock:
             try:
                 if not member.trouble:
-                    self._sync(member)
+                    self._sync(member, is_live=True)
                     return
             except RefusedError as error:
                 raise EngineError(f"{member.client.url} refuses the weights: {error}") from error
@@ -253,16 +259,17 @@ class VllmServer:
                 member.replica.wait(self._settings.start_s)
             else:
                 _wait(member.client, self._settings.start_s)
-            member.has_base = False
-            self._sync(member)
+            member.has_base, member.group = False, None
+            self._sync(member, is_live=False)
             member.trouble = ""
         except ReplicaError as error:
             member.trouble = str(error)
 
-    def _sync(self, member: Member) -> None:
+    def _sync(self, member: Member, *, is_live: bool) -> None:
         assert self._parcel is not None
         name = drawn.label(self._run, self._parcel.version)
-        member.sync(self._parcel, name, self._settings.deadline_s)
+        member.backend, member.workers = self._fleet.backend, self._settings.tensor_parallel
+        member.sync(self._parcel, name, self._settings.deadline_s, is_live=is_live)
 
     def _model_arguments(self, model: Any) -> dict[str, Any]:
         folder = os.path.join(self._keeper.folder, "model")

@@ -21,6 +21,7 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
+from rlvr.rollout.broadcast import Broadcast
 from rlvr.rollout.weights import checksum
 
 BACKEND = "rlvr"
@@ -28,7 +29,10 @@ BACKEND = "rlvr"
 
 @dataclass
 class Hello(WeightTransferInitInfo):  # type: ignore[misc]  # vLLM ships no types
-    """Nothing needs to be agreed on beforehand."""
+    """What is agreed on once."""
+
+    meeting: dict[str, Any] | None = None
+    """Where the trainer waits (Broadcast.place), when weights come through a process group."""
 
 
 @dataclass
@@ -39,6 +43,8 @@ class Parcel(WeightTransferUpdateInfo):  # type: ignore[misc]
     """What must arrive, by name (rlvr/rollout/weights.py)."""
     path: str | None = None
     """A safetensors file that holds them, or ..."""
+    group: dict[str, list[Any]] | None = None
+    """... names, dtypes and shapes of what the trainer sends through the process group, or ..."""
     tensors: list[Any] = field(default_factory=list)
     """... (name, tensor) pairs, within one process."""
 
@@ -50,8 +56,13 @@ class Receiver(WeightTransferEngine[Hello, Parcel]):  # type: ignore[misc]
     update_info_cls = Parcel
 
     def init_transfer_engine(self, init_info: Hello) -> None:
-        """Note which weights the model has, while tied ones still are one."""
-        self._wanted = {_plain(name) for name, _ in self.model.named_parameters() if "lora_" not in name}
+        """Note which weights the model has, while tied ones still are one; meet the trainer."""
+        if not hasattr(self, "_wanted"):
+            self._wanted = {_plain(name) for name, _ in self.model.named_parameters() if "lora_" not in name}
+        self._trainer = None
+        if init_info.meeting is not None:
+            self._trainer = Broadcast(**init_info.meeting, rank=1 + self.parallel_config.rank)
+            self._trainer.meet()
 
     def start_weight_update(self) -> None:
         """Bring the layers back into the shape in which checkpoints are loaded."""
@@ -61,7 +72,8 @@ class Receiver(WeightTransferEngine[Hello, Parcel]):  # type: ignore[misc]
     def receive_weights(self, update_info: Parcel) -> None:
         """Load the parcel; RuntimeError when anything in it is not what was sent."""
         expected = dict(update_info.checksums)
-        self._loaded |= self.model.load_weights(_checked(_tensors(update_info, self.device), expected))
+        arriving = _tensors(update_info, self.device, self._trainer)
+        self._loaded |= self.model.load_weights(_checked(arriving, expected))
         if expected:
             raise RuntimeError(f"{len(expected)} weights did not arrive: {_few(expected)}")
 
@@ -74,7 +86,8 @@ class Receiver(WeightTransferEngine[Hello, Parcel]):  # type: ignore[misc]
             raise RuntimeError(f"{len(missing)} weights of the engine were not loaded: {_few(missing)}")
 
     def shutdown(self) -> None:
-        """Nothing is held."""
+        """Leave the trainer's group."""
+        self._trainer = None
 
 
 class Extension:
@@ -106,8 +119,13 @@ def repack_tied_head(model: Any) -> None:
             module.quant_method.process_weights_after_loading(module)
 
 
-def _tensors(parcel: Parcel, device: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
+def _tensors(
+    parcel: Parcel, device: torch.device, trainer: Broadcast | None
+) -> Iterator[tuple[str, torch.Tensor]]:
     yield from parcel.tensors
+    if parcel.group is not None:
+        assert trainer is not None, "the trainer was not met"
+        yield from trainer.receive(**parcel.group, device=device)
     if parcel.path is not None:
         with safe_open(parcel.path, framework="pt", device=str(device)) as file:
             for name in file.keys():  # noqa: SIM118 - a file, not a dict

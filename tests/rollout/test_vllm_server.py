@@ -23,13 +23,13 @@ pytestmark = pytest.mark.slow
 STOPS = (7, 12, 19, 30)
 
 
-def served(model, tokenizer, told, **changes):
+def served(model, tokenizer, told, backend=None, **changes):
     settings = {"sequences": 64, "deadline_s": 20.0, "failures": 2} | changes
     return VllmServer(
         model,
         lambda rows: tokenizer.batch_decode(rows, skip_special_tokens=True),
         VllmSettings(dtype="float32", on_gpu=False, context=256, **settings),
-        Fleet(threads=1),
+        Fleet(threads=1, backend=backend),
         tell=lambda words, *, lasting=False: told.append((words, lasting)),
     )
 
@@ -179,6 +179,29 @@ def test_a_server_that_is_killed_or_frozen_is_started_anew_and_asked_again(runni
         time.sleep(0.05)
 
 
+def test_a_process_group_carries_weights_and_files_help_out_when_it_breaks():
+    model, tokenizer = made()
+    told = []
+    engine = served(model, tokenizer, told, backend="gloo")
+    try:
+        assert prove(engine, model, 0, context=256).max_nats < 1e-4
+        assert list(Path(engine._keeper.folder).rglob("*.safetensors")) == [], "no file was needed"
+        changed = other(model)
+        engine.load_weights(changed, 1)
+        os.kill(engine._members[0].replica.pid, signal.SIGKILL)
+        with torch.no_grad():
+            for parameter in changed.parameters():
+                parameter.zero_()  # as an update in the meantime would
+        for group in drawn(engine, requests(3), Sampling(max_tokens=8)):
+            for completion in group.completions:
+                assert completion.version == (1, 1)
+                expected = logprobs(other(model), group, completion)
+                torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=0)
+        assert prove(engine, model, 2, context=256).max_nats < 1e-4, "a new group was made"
+    finally:
+        engine.close()
+
+
 def test_a_prompt_that_does_not_fit_is_refused_and_the_server_stays(running):
     engine, model, _, _ = running
     engine.load_weights(model, 30)
@@ -194,7 +217,7 @@ def test_an_adapter_is_served_without_merging_and_updated_in_place():
     engine = served(adapted, tokenizer, told, lora_rank=4)
     try:
         assert prove(engine, adapted, 0, context=256).max_nats < 1e-4
-        base = engine._parcel.base["path"]
+        base = engine._parcel.base
         for version in (1, 2):
             with torch.no_grad():
                 for name, weight in adapted.named_parameters():
@@ -206,7 +229,7 @@ def test_an_adapter_is_served_without_merging_and_updated_in_place():
                     assert completion.version == (version, version)
                     expected = logprobs(adapted, group, completion)
                     torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=0)
-        assert engine._parcel.base["path"] == base, "the base goes over once"
+        assert engine._parcel.base is base, "the base goes over once"
         assert told[1:] == []
     finally:
         engine.close()
