@@ -75,7 +75,9 @@ def kill_below(folder: str) -> None:
     segments: set[str] = set()
     for place, _, names in os.walk(folder):
         if SESSION in names:
-            leader, *noted = Path(place, SESSION).read_text().splitlines()
+            leader, *noted = Path(place, SESSION).read_text().splitlines() or [""]
+            if not leader.isdigit():
+                continue
             leaders.add(int(leader))
             segments.update(noted)
     for _ in range(PASSES):

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from rlvr.errors import EngineError
 from rlvr.rollout.engine import Decode
 from rlvr.types import Completion, Finish, Group, Request, Sampling
 
+LEAST_TEMPERATURE = 0.01
+"""vLLM takes anything between it and 0 for it."""
 ROUNDING = 1e-3
 """A log-probability may exceed 0 by so much."""
 SEED_BITS = 2**62
@@ -39,11 +42,22 @@ def label(run: str, version: int) -> str:
     return f"{run}:{version}"
 
 
-def parameters(request: Request, sampling: Sampling) -> dict[str, object]:
+def parameters(request: Request, sampling: Sampling, context: int) -> dict[str, object]:
     """vLLM's SamplingParams for the siblings of a request: one prompt, computed once.
 
-    Child i of vLLM draws with seed + i, so the group's first seed is that of them all.
+    Child i of vLLM draws with seed + i, so the group's first seed is that of them all.  EngineError for what
+    vLLM would quietly do otherwise: cut at the context's end, or raise the temperature.
     """
+    length = len(request.prompt_ids)
+    if length + sampling.max_tokens > context:
+        raise EngineError(
+            f"problem {request.problem.id}: a prompt of {length} tokens and a completion of "
+            f"{sampling.max_tokens} do not fit the context of {context}"
+        )
+    if 0 < sampling.temperature < LEAST_TEMPERATURE:
+        raise EngineError(
+            f"temperature {sampling.temperature:g}: vLLM samples at {LEAST_TEMPERATURE:g} or more, or at 0"
+        )
     greedy = sampling.temperature == 0
     return {
         "n": 1 if greedy else len(request.seeds),

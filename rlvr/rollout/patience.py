@@ -21,8 +21,6 @@ FIRST_WORD_S = 5.0
 """A wait is told when it has lasted so long."""
 LAST_RESORT = 2.0
 """The process ends at so many times the deadline."""
-REARM_S = 1.0
-"""The watchdog's clock is set back at most so often: it costs a thread each time."""
 
 
 class HungError(Exception):
@@ -36,16 +34,14 @@ class Watched:
         self.since: float | None = None
         """When the code that runs now began; None while the caller's own runs."""
         self._deadline_s = deadline_s
-        self._armed = 0.0
 
     def __enter__(self) -> None:
         self.since = time.monotonic()
-        if self.since - self._armed > REARM_S:
-            self._armed = self.since
-            faulthandler.dump_traceback_later(LAST_RESORT * self._deadline_s, exit=True)
+        faulthandler.dump_traceback_later(LAST_RESORT * self._deadline_s, exit=True, file=2)
 
     def __exit__(self, *_: object) -> None:
         self.since = None
+        faulthandler.cancel_dump_traceback_later()
 
 
 @contextmanager

@@ -23,10 +23,10 @@ PROMPT_TOKENS = 70
 SIBLINGS, TOKENS = 4, 8
 TRIAL = -1
 """Version of the weights changed on purpose."""
-EXACT_NATS = 1e-3
-"""float32: engine and trainer differ by rounding alone."""
+EXACT_NATS = {"cpu": 1e-3, "cuda": 1e-2}
+"""float32: engine and trainer differ by rounding alone, a token on average (GPU kernels may use TF32)."""
 SHARE = 0.2
-"""bfloat16: ... or by so much of the distance between the two sets of weights, at most."""
+"""bfloat16: by so much of the distance between the two sets of weights, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,21 +41,28 @@ class Proof:
     """How far the changed weights are from the true ones: what a sync that did nothing would show."""
 
 
-def prove(engine: Engine, model: Any, version: int, *, context: int) -> Proof:
-    """Load `model` as `version`, changed and unchanged; EngineError says what the engine did not take."""
+def prove(engine: Engine, model: Any, version: int, *, context: int, temperature: float = 1.0) -> Proof:
+    """Load `model` as `version`, changed and unchanged; EngineError says what the engine did not take.
+
+    Where a signal may come, defer it: the model is not itself in between.
+    """
     request = _request(model, context)
+    sampling = Sampling(max_tokens=TOKENS, temperature=temperature)
     engine.load_weights(model, version)
-    first = _ask(engine, request, version)
-    _compare(_expected(model, first), first, None, "the starting weights", engine.name)
+    exact = _exact(model)
+    first = _ask(engine, request, sampling, version)
+    _compare(_expected(model, first, sampling), first, None, "the starting weights", engine.name, exact)
     with perturbed(model):
         engine.load_weights(model, TRIAL)
-        trial = _ask(engine, request, TRIAL)
-        changed = _expected(model, trial)
-    unchanged = _expected(model, trial)
-    before = _compare(changed, trial, unchanged, "changed weights", engine.name)
+        trial = _ask(engine, request, sampling, TRIAL)
+        changed = _expected(model, trial, sampling)
+    unchanged = _expected(model, trial, sampling)
+    before = _compare(changed, trial, unchanged, "changed weights", engine.name, exact)
     engine.load_weights(model, version)
-    again = _ask(engine, request, version)
-    after = _compare(_expected(model, again), again, None, "the weights changed back", engine.name)
+    again = _ask(engine, request, sampling, version)
+    after = _compare(
+        _expected(model, again, sampling), again, None, "the weights changed back", engine.name, exact
+    )
     return Proof(
         mean_nats=max(before.mean_nats, after.mean_nats),
         max_nats=max(before.max_nats, after.max_nats),
@@ -73,8 +80,8 @@ def _request(model: Any, context: int) -> Request:
     )
 
 
-def _ask(engine: Engine, request: Request, version: int) -> Group:
-    ((_, group),) = engine.generate([request], Sampling(max_tokens=TOKENS))
+def _ask(engine: Engine, request: Request, sampling: Sampling, version: int) -> Group:
+    ((_, group),) = engine.generate([request], sampling)
     said = {completion.version for completion in group.completions}
     if said != {(version, version)}:
         raise EngineError(f"{engine.name}: sampled with weight versions {sorted(said)} instead of {version}")
@@ -82,26 +89,43 @@ def _ask(engine: Engine, request: Request, version: int) -> Group:
 
 
 @torch.no_grad()
-def _expected(model: Any, group: Group) -> torch.Tensor:
+def _expected(model: Any, group: Group, sampling: Sampling) -> torch.Tensor:
     """The trainer's log-probabilities of the group's tokens, one after the other."""
     device = next(model.parameters()).device
-    return torch.cat([_of(model, group.prompt_ids, c, device) for c in group.completions])
+    return torch.cat(
+        [_of(model, group.prompt_ids, c, device, sampling.temperature) for c in group.completions]
+    )
 
 
-def _of(model: Any, prompt: Sequence[int], completion: Completion, device: torch.device) -> torch.Tensor:
+def _of(
+    model: Any, prompt: Sequence[int], completion: Completion, device: torch.device, temperature: float
+) -> torch.Tensor:
     ids = torch.tensor([[*prompt, *completion.token_ids]], device=device)
     logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
-    logprobs: torch.Tensor = logits.float().log_softmax(-1)
+    logprobs: torch.Tensor = (logits.float() / temperature).log_softmax(-1)
     return logprobs.gather(-1, ids[0, len(prompt) :, None])[:, 0].cpu()
 
 
-def _compare(expected: torch.Tensor, group: Group, other: torch.Tensor | None, what: str, name: str) -> Proof:
+def _exact(model: Any) -> float | None:
+    """The most that rounding explains; None where only the distance between two sets of weights tells."""
+    parameter = next(model.parameters())
+    return EXACT_NATS[parameter.device.type] if parameter.dtype == torch.float32 else None
+
+
+def _compare(
+    expected: torch.Tensor,
+    group: Group,
+    other: torch.Tensor | None,
+    what: str,
+    name: str,
+    exact: float | None,
+) -> Proof:
     """`other`: log-probabilities under the weights that the engine should no longer have."""
     said = torch.tensor([p for c in group.completions for p in c.logprobs])
     off = (expected - said).abs()
     mean, largest = float(off.mean()), float(off.max())
     distance = 1.0 if other is None else float((expected - other).abs().mean())
-    limit = max(EXACT_NATS, SHARE * min(distance, 1.0))
+    limit = SHARE * min(distance, 1.0) if exact is None else exact
     if not mean <= limit:
         stale = other is not None and float((other - said).abs().mean()) < mean / 4
         raise EngineError(

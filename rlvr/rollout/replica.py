@@ -121,6 +121,9 @@ class Replica:
         }
         if arguments.get("enforce_eager"):
             environment["TORCHDYNAMO_DISABLE"] = "1"  # one small helper would be compiled, for seconds
+        if "gpu_memory_utilization" not in arguments and arguments.get("tensor_parallel_size", 1) == 1:
+            # On CPU vLLM would start one process more, and the two wait for each other at full speed.
+            environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         if gpus:
             seen = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
             chosen = [seen[gpu] if len(seen) > gpu else str(gpu) for gpu in gpus]

@@ -25,7 +25,7 @@ from rlvr.errors import EngineError
 from rlvr.keeper import Keeper
 from rlvr.rollout import drawn
 from rlvr.rollout.engine import Decode, Tell, log
-from rlvr.rollout.patience import HungError, patience
+from rlvr.rollout.patience import patience
 from rlvr.rollout.vllm_settings import (
     ADAPTER,
     VllmSettings,
@@ -56,6 +56,7 @@ class VllmLocal:
         self._failures = 0
         self._serial = 0
         self._asleep = self._has_base = self._has_adapter = False
+        self._is_whole = True
         try:
             self._start(model)
             self.load_weights(model, version)
@@ -66,14 +67,20 @@ class VllmLocal:
     def load_weights(self, model: Any, version: int) -> None:
         """Hand `model`'s weights over in memory; see `rollout/engine.py`."""
         self._model, self._version = model, version
+        if not self._is_whole:  # its layers may hold half of what failed to load
+            self._stop()
+            self._start(model)
+        self._is_whole = False
         # Until the last word the engine's weights are nobody's, and what it samples is refused.
         self._llm.update_weight_version("half loaded")
         try:
             with patience("handing weights over", self._settings.deadline_s, self._tell) as watched, watched:
                 self._hand_over()
-        except (HungError, RuntimeError, ValueError, AssertionError, KeyError) as error:
-            raise EngineError(f"vllm_local did not take the weights of version {version}: {error}") from error
+        except Exception as error:  # vLLM raises what it likes
+            cause = f"{type(error).__name__}: {error}"
+            raise EngineError(f"vllm_local did not take the weights of version {version}: {cause}") from error
         self._llm.update_weight_version(drawn.label(self._run, version))
+        self._is_whole = True
 
     def rest(self) -> None:
         """Give the GPU's memory to the trainer; weights that are not its own stay in the host's memory."""
@@ -122,7 +129,7 @@ class VllmLocal:
 
         self._serial += 1
         name = str(self._serial)
-        options = drawn.parameters(request, sampling)
+        options = drawn.parameters(request, sampling, self._settings.context)
         try:
             self._llm.llm_engine.add_request(
                 name,
@@ -130,7 +137,7 @@ class VllmLocal:
                 SamplingParams(**options, flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY),
                 lora_request=self._adapter() if self._has_adapter else None,
             )
-        except ValueError as error:
+        except Exception as error:
             raise EngineError(f"vLLM refuses problem {request.problem.id}: {_last_line(error)}") from error
         return name
 
@@ -162,8 +169,7 @@ class VllmLocal:
             f"{groups} groups asked again",
             lasting=True,
         )
-        self._stop()
-        self._start(self._model)
+        self._is_whole = False
         self.load_weights(self._model, self._version)
 
     def _hand_over(self) -> None:

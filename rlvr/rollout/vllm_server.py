@@ -133,7 +133,6 @@ class VllmServer:
                     heard = monotonic()
                 elif isinstance(answer, ReplicaError | drawn.GarbageError):
                     waiting.appendleft(index)
-                    member.trouble = member.trouble or str(answer)
                 elif answer is not None:
                     raise EngineError(f"vllm_server: problem {left[index].problem.id}: {answer}") from answer
         finally:
@@ -159,15 +158,18 @@ class VllmServer:
     def _ask(self, member: Member, index: int, request: Request, sampling: Sampling, answers: Any) -> None:
         body = {
             "token_ids": list(request.prompt_ids),
-            "sampling_params": drawn.parameters(request, sampling),
+            "sampling_params": drawn.parameters(request, sampling, self._settings.context),
             "model": ADAPTER if self._settings.lora_rank is not None else None,
         }
         answer: Group | Exception
+        client = member.client
         try:
-            found = member.client.post("/inference/v1/generate", body, timeout_s=self._settings.deadline_s)
+            found = client.post("/inference/v1/generate", body, timeout_s=self._settings.deadline_s)
             answer = self._group(request, sampling, found)
         except Exception as error:  # noqa: BLE001 - handed to the thread that waits
             answer = error
+            if isinstance(error, ReplicaError | drawn.GarbageError) and client is member.client:
+                member.trouble = member.trouble or str(error)  # not of one that was started anew meanwhile
         answers.put((member, index, answer))
 
     def _group(self, request: Request, sampling: Sampling, answer: Any) -> Group:

@@ -6,6 +6,7 @@ start -> receive -> finish; only a finish that covered every weight of the model
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +19,9 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferInitInfo,
     WeightTransferUpdateInfo,
 )
-from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
 from rlvr.rollout.broadcast import Broadcast
 from rlvr.rollout.weights import checksum
@@ -54,6 +56,8 @@ class Receiver(WeightTransferEngine[Hello, Parcel]):  # type: ignore[misc]
 
     init_info_cls = Hello
     update_info_cls = Parcel
+    is_half_loaded = False
+    """Whether an update was begun and not finished: then layers are in pieces that no later one mends."""
 
     def init_transfer_engine(self, init_info: Hello) -> None:
         """Note which weights the model has, while tied ones still are one; meet the trainer."""
@@ -67,6 +71,7 @@ class Receiver(WeightTransferEngine[Hello, Parcel]):  # type: ignore[misc]
     def start_weight_update(self) -> None:
         """Bring the layers back into the shape in which checkpoints are loaded."""
         self._loaded: set[str] = set()
+        self.is_half_loaded = True
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: Parcel) -> None:
@@ -79,11 +84,15 @@ class Receiver(WeightTransferEngine[Hello, Parcel]):  # type: ignore[misc]
 
     def finish_weight_update(self) -> None:
         """Pack the layers for use; RuntimeError when the model has weights that were not loaded."""
+        partly = [name for name, layer in self.model.named_modules() if _is_partly_loaded(layer)]
+        if partly:
+            raise RuntimeError(f"{len(partly)} layers were not loaded: {_few(partly)}")
         finalize_layerwise_reload(self.model, self.model_config)
         repack_tied_head(self.model)
         missing = self._wanted - {_plain(name) for name in self._loaded}
         if missing:
             raise RuntimeError(f"{len(missing)} weights of the engine were not loaded: {_few(missing)}")
+        self.is_half_loaded = False
 
     def shutdown(self) -> None:
         """Leave the trainer's group."""
@@ -94,9 +103,15 @@ class Extension:
     """Methods added to vLLM's worker, called through `collective_rpc`."""
 
     vllm_config: Any
+    weight_transfer_engine: Any
 
     def rlvr_drop_update(self) -> None:
-        """Forget an update that its sender never finished."""
+        """Make ready for a new update: a worker left in pieces by the last one ends, and its server with it.
+
+        Who keeps the server then starts it anew.
+        """
+        if self.weight_transfer_engine.is_half_loaded:
+            os._exit(1)
         self._weight_update_active = False
 
     def rlvr_about(self) -> dict[str, Any]:
@@ -142,6 +157,14 @@ def _checked(
         if checksum(tensor) != expected.pop(name):
             raise RuntimeError(f"{name} did not arrive as it was sent")
         yield name, tensor
+
+
+def _is_partly_loaded(layer: torch.nn.Module) -> bool:
+    """Whether a part of a fused layer is missing; a vocabulary padded to a round number always is short."""
+    info = get_layerwise_info(layer)
+    if isinstance(layer, VocabParallelEmbedding) or not info.can_load():
+        return False
+    return bool(0 < info.load_numel < info.load_numel_total)
 
 
 def _plain(name: str) -> str:

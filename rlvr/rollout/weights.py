@@ -1,7 +1,7 @@
 """The trainer's weights as an engine takes them: names of the checkpoint format, tensors, checksums.
 
-A checksum is the sum of a tensor's bits read as integers, modulo 2**64: whatever moves weights about, the
-receiver can tell that it holds what was sent.
+A checksum reads a tensor's bits as integers, weighs each with its row and its column, and adds them up modulo
+2**64: whatever moves weights about, the receiver can tell that it holds what was sent.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ def named_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def checksum(tensor: torch.Tensor) -> int:
-    """The tensor's bits as integers, summed modulo 2**64."""
-    words = tensor.contiguous().view(WORDS[tensor.element_size()])
-    return int(words.sum(dtype=torch.int64)) % 2**64
+    """Of the tensor's bits, modulo 2**64; its shape does not enter but for the last dimension."""
+    return int(_sum(tensor)) % 2**64
 
 
 def checksums(weights: Iterable[tuple[str, torch.Tensor]]) -> dict[str, int]:
@@ -39,8 +38,19 @@ def checksums(weights: Iterable[tuple[str, torch.Tensor]]) -> dict[str, int]:
     names, sums = [], []
     for name, tensor in weights:
         names.append(name)
-        sums.append(tensor.contiguous().view(WORDS[tensor.element_size()]).sum(dtype=torch.int64))
+        sums.append(_sum(tensor))
     return dict(zip(names, (s % 2**64 for s in torch.stack(sums).tolist()), strict=True)) if names else {}
+
+
+def _sum(tensor: torch.Tensor) -> torch.Tensor:
+    """int64 [], on the tensor's device."""
+    words = tensor.contiguous().reshape(-1, tensor.shape[-1] if tensor.ndim else 1)
+    words = words.view(WORDS[tensor.element_size()])
+    total = torch.zeros((), dtype=torch.int64, device=tensor.device)
+    for axis, first, step in ((1, 1, 2), (0, 0, 4)):  # a word's weight is odd: no bit of it gets lost
+        sums = words.sum(axis, dtype=torch.int64)
+        total += (sums * torch.arange(first, first + step * len(sums), step, device=sums.device)).sum()
+    return total
 
 
 @contextmanager
@@ -53,24 +63,30 @@ def perturbed(model: Any) -> Iterator[None]:
         adapter = [p for p in model.parameters() if p.requires_grad]
         kept = [p.detach().clone() for p in adapter]
         generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for p in adapter:
-                p.copy_(torch.randn(p.shape, generator=generator) * p.shape[-1] ** -0.5)
         try:
+            with torch.no_grad():
+                for p in adapter:
+                    p.copy_(torch.randn(p.shape, generator=generator) * p.shape[-1] ** -0.5)
             yield
         finally:
             with torch.no_grad():
                 for p, before in zip(adapter, kept, strict=True):
                     p.copy_(before)
         return
-    _negate(model)
+    signs = [_sign(p) for p in model.parameters()]
     try:
+        _negate(model.parameters())
         yield
     finally:
-        _negate(model)
+        _negate(p for p, s in zip(model.parameters(), signs, strict=True) if _sign(p) != s)
+
+
+def _sign(parameter: torch.Tensor) -> bool:
+    """Of its first element: tells whether it was turned."""
+    return bool(parameter.numel()) and bool(parameter.detach().reshape(-1)[0].signbit())
 
 
 @torch.no_grad()
-def _negate(model: Any) -> None:
-    for parameter in model.parameters():
+def _negate(parameters: Iterable[torch.Tensor]) -> None:
+    for parameter in parameters:
         parameter.neg_()

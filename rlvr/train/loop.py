@@ -124,7 +124,9 @@ def _publish(run: Run, step: int) -> None:
         run.engine.load_weights(run.model, step)
         return
     run.record.phase("prove that the engine takes weights")
-    proof = prove(run.engine, run.model, step, context=run.renderer.context)
+    temperature = run.recipe.sampling.temperature
+    with run.signals.deferred():
+        proof = prove(run.engine, run.model, step, context=run.renderer.context, temperature=temperature)
     run.record.engine(run.engine.name, asdict(proof))
 
 
