@@ -153,6 +153,10 @@ def engine(
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     own_gpus = settings.on_gpu and gpus > vllm.replicas * vllm.tensor_parallel
     by_group = vllm.transfer == "group" or (vllm.transfer == "auto" and own_gpus and not vllm.servers)
+    if vllm.transfer == "group" and settings.on_gpu and not own_gpus:
+        raise RecipeError(
+            f"vllm.transfer = group: NCCL needs GPUs beside the trainer's, {gpus} are visible; use files"
+        )
     fleet = Fleet(
         replicas=vllm.replicas,
         urls=vllm.servers,
@@ -191,11 +195,14 @@ def _on_gpu(model: Any) -> bool:
 def _key(vllm: Vllm, base_dir: Path) -> str:
     path = base_dir / Path(vllm.key_file).expanduser()
     try:
-        return path.read_text().strip()
-    except OSError as error:
+        key = path.read_text().strip()
+    except (OSError, ValueError) as error:
         raise RecipeError(
-            f"vllm.key_file: {path} cannot be read ({error.strerror}); `rlvr serve` writes it"
+            f"vllm.key_file: {path} cannot be read ({error}); `rlvr serve` writes it"
         ) from error
+    if not key:
+        raise RecipeError(f"vllm.key_file: {path} is empty; `rlvr serve` writes it")
+    return key
 
 
 @contextmanager

@@ -53,8 +53,10 @@ def main(folder: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.buffer.read()
-    kill_below(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        kill_below(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def note_session(folder: str, leader: int) -> None:
@@ -64,7 +66,7 @@ def note_session(folder: str, leader: int) -> None:
     """
     segments = set().union(*map(_segments, _of_sessions({leader})))
     part = Path(folder, f"{SESSION}.part")
-    part.write_text("\n".join([str(leader), *sorted(segments)]))
+    part.write_text("\n".join([f"{leader} {_started(leader)}", *sorted(segments)]))
     part.replace(Path(folder, SESSION))
 
 
@@ -75,11 +77,12 @@ def kill_below(folder: str) -> None:
     segments: set[str] = set()
     for place, _, names in os.walk(folder):
         if SESSION in names:
-            leader, *noted = Path(place, SESSION).read_text().splitlines() or [""]
-            if not leader.isdigit():
-                continue
-            leaders.add(int(leader))
-            segments.update(noted)
+            first, *noted = Path(place, SESSION).read_text(errors="replace").splitlines() or [""]
+            leader, _, started = first.partition(" ")
+            # A number may have gone to somebody else since; where its owner is dead, its session keeps it.
+            if leader.isdigit() and _started(int(leader)) in (started, ""):
+                leaders.add(int(leader))
+                segments.update(s for s in noted if s.startswith(SEGMENTS))
     for _ in range(PASSES):
         for pid in {pid for pid in _processes() if _carries(pid, marker)} | _of_sessions(leaders):
             segments |= _segments(pid)
@@ -113,6 +116,12 @@ def _segments(pid: int) -> set[str]:
     """Files of shared memory that Python's multiprocessing made and the process has mapped."""
     words = _read(pid, "maps").decode(errors="replace").split()
     return {word for word in words if word.startswith(SEGMENTS)}
+
+
+def _started(pid: int) -> str:
+    """When a process began, in the kernel's clock; nothing where there is none."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return fields[19].decode() if len(fields) > 19 else ""
 
 
 def _read(pid: int, what: str) -> bytes:

@@ -21,6 +21,8 @@ from rlvr.rollout.replica import Replica, ReplicaError, check_host
 from rlvr.rollout.vllm_settings import VllmSettings, engine_arguments
 
 LOOK_S = 0.5
+HUNG_S = 60.0
+"""A server that lives but has not answered for so long is taken for dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +65,13 @@ def serve(plan: Plan, ready: Callable[[Sequence[str]], None]) -> None:
         for replica in running:
             _wait(replica, plan.settings.start_s)
         ready([replica.client.url for replica in running])
-        failures = [0] * plan.replicas
+        failures, heard = [0] * plan.replicas, [time.monotonic()] * plan.replicas
         while True:
             time.sleep(LOOK_S)
             for number, replica in enumerate(running):
-                if replica.is_alive():
+                if replica.is_alive() and replica.client.is_healthy():
+                    heard[number] = time.monotonic()
+                if replica.is_alive() and time.monotonic() - heard[number] < HUNG_S:
                     continue
                 failures[number] += 1
                 if failures[number] > plan.settings.failures:
@@ -81,6 +85,7 @@ def serve(plan: Plan, ready: Callable[[Sequence[str]], None]) -> None:
                 replica.close(patience_s=0.0)
                 running[number] = _replica(plan, arguments, keeper.folder, number)
                 _wait(running[number], plan.settings.start_s)
+                heard[number] = time.monotonic()
                 plan.say(f"{replica.client.url} is ready again")
     finally:
         for replica in running:

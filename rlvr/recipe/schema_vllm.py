@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -25,7 +25,9 @@ class Vllm(BaseModel):
     """vllm_server: servers to start on this machine, on the GPUs behind the trainer's."""
     tensor_parallel: int = Field(default=1, ge=1)
     """vllm_server: GPUs of each."""
-    servers: list[str] = Field(default_factory=list)
+    servers: list[Annotated[str, Field(pattern=r"^http://[\w.:\[\]-]+:\d{1,5}/?$")]] = Field(
+        default_factory=list
+    )
     """vllm_server: addresses of servers that run already under `rlvr serve`, instead of starting some."""
     key_file: str = "~/.rlvr/serve-key"
     """File with the key of those servers, as `rlvr serve` wrote it."""

@@ -34,6 +34,10 @@ class Member:
     workers: int = 1
     """Processes of the server that take part in it."""
     group: Broadcast | None = None
+    is_groupless: bool = False
+    """Whether the group has failed once: from then on files carry the weights."""
+    incarnation: int = 0
+    """Times it was mended: a failure of an earlier one is no trouble of this one."""
     has_base: bool = False
     """Whether it holds the weights that an adapter is trained on."""
 
@@ -45,9 +49,12 @@ class Member:
         """
         client = self.client
         client.post("/pause?mode=keep", timeout_s=timeout_s)
+        # Whoever keeps the server may have started it anew: then it has no weights of this run.
+        held = str((client.get("/weight_info", timeout_s=timeout_s) or {}).get("weight_version"))
+        self.has_base &= held.partition(":")[0] == name.partition(":")[0]
         if not (parcel.adapter and self.has_base):
             client.call("rlvr_drop_update", timeout_s=timeout_s)
-            if self.backend is not None and is_live:
+            if self.backend is not None and is_live and not self.is_groupless:
                 self._broadcast(parcel, timeout_s)
             else:
                 client.post("/init_weight_transfer_engine", {"init_info": {}}, timeout_s=timeout_s)
@@ -93,8 +100,10 @@ class Member:
                 self.group.send(tensor for _, tensor in parcel.live)
                 there.result()
             except RuntimeError as error:  # torch's own
-                self.group = None
-                raise ReplicaError(f"weights were not received: {str(error).splitlines()[0]}") from error
+                self.group, self.is_groupless = None, True
+                raise ReplicaError(
+                    f"a process group brought no weights ({str(error).splitlines()[0]}); files do from now on"
+                ) from error
             except BaseException:
-                self.group = None
+                self.group, self.is_groupless = None, True
                 raise

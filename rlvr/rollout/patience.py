@@ -7,6 +7,7 @@ thread.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import signal
 import threading
@@ -71,6 +72,7 @@ def patience(what: str, deadline_s: float, tell: Tell) -> Iterator[Watched]:
     try:
         yield watched
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
         faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        with contextlib.suppress(ValueError):  # where a forgotten generator ends in another thread
+            signal.signal(signal.SIGALRM, before)

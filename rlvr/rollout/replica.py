@@ -55,8 +55,15 @@ class Client:
 
     def post(self, route: str, body: Mapping[str, Any] | None = None, *, timeout_s: float) -> Any:
         """The answer's JSON; ReplicaError or RefusedError otherwise."""
+        return self._ask("POST", route, timeout_s, json=body or {})
+
+    def get(self, route: str, *, timeout_s: float) -> Any:
+        """Likewise."""
+        return self._ask("GET", route, timeout_s)
+
+    def _ask(self, method: str, route: str, timeout_s: float, **more: Any) -> Any:
         try:
-            answer = self._pool.request("POST", route, json=body or {}, timeout=timeout_s)
+            answer = self._pool.request(method, route, timeout=timeout_s, **more)
             text = answer.data.decode(errors="replace")
         except urllib3.exceptions.ReadTimeoutError:
             raise ReplicaError(f"{self.url}{route}: no answer within {timeout_s:g} s") from None
@@ -125,9 +132,7 @@ class Replica:
             # On CPU vLLM would start one process more, and the two wait for each other at full speed.
             environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         if gpus:
-            seen = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
-            chosen = [seen[gpu] if len(seen) > gpu else str(gpu) for gpu in gpus]
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
+            environment["CUDA_VISIBLE_DEVICES"] = chosen_gpus(gpus, environment.get("CUDA_VISIBLE_DEVICES"))
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -165,6 +170,9 @@ class Replica:
         """The last lines of its log that say something."""
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         errors = [line for line in lines if "Error" in line and "WARNING" not in line]
+        errors = [
+            line for line in errors if "EngineDeadError" not in line and "stack trace" not in line
+        ] or errors
         return " | ".join((errors or lines)[-LOG_LINES:])[-1500:] or "it wrote nothing"
 
     def close(self, patience_s: float = STOPPING_S) -> None:
@@ -195,6 +203,18 @@ def command(arguments: Mapping[str, Any], host: str, port: int) -> list[str]:
         else:
             words += [flag, value if isinstance(value, str) else json.dumps(value)]
     return words
+
+
+def chosen_gpus(wanted: Sequence[int], visible: str | None) -> str:
+    """CUDA_VISIBLE_DEVICES of a server that takes `wanted` of what this process sees."""
+    seen = [name.strip() for name in (visible or "").split(",") if name.strip()]
+    if not seen:
+        return ",".join(map(str, wanted))
+    if max(wanted) >= len(seen):
+        raise EngineError(
+            f"the servers need {max(wanted) + 1} GPUs, and CUDA_VISIBLE_DEVICES shows {len(seen)}"
+        )
+    return ",".join(seen[number] for number in wanted)
 
 
 def check_host(host: str) -> None:

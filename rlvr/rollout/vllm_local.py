@@ -221,7 +221,7 @@ class VllmLocal:
                     f"sampling.engine = vllm_local: vLLM does not import ({error}); `rlvr doctor` says why "
                     "and how to mend it, or use sampling.engine: hf"
                 ) from error
-            except (RuntimeError, ValueError, torch.OutOfMemoryError) as error:
+            except (RuntimeError, ValueError, TypeError, torch.OutOfMemoryError) as error:
                 raise EngineError(f"vLLM does not start: {_last_line(error)}") from error
 
     def _stop(self) -> None:

@@ -162,13 +162,13 @@ class VllmServer:
             "model": ADAPTER if self._settings.lora_rank is not None else None,
         }
         answer: Group | Exception
-        client = member.client
+        client, incarnation = member.client, member.incarnation
         try:
             found = client.post("/inference/v1/generate", body, timeout_s=self._settings.deadline_s)
             answer = self._group(request, sampling, found)
         except Exception as error:  # noqa: BLE001 - handed to the thread that waits
             answer = error
-            if isinstance(error, ReplicaError | drawn.GarbageError) and client is member.client:
+            if isinstance(error, ReplicaError | drawn.GarbageError) and incarnation == member.incarnation:
                 member.trouble = member.trouble or str(error)  # not of one that was started anew meanwhile
         answers.put((member, index, answer))
 
@@ -205,8 +205,8 @@ class VllmServer:
             member.asked.clear()
             try:
                 member.client.post("/abort_requests", {}, timeout_s=2.0)
-            except (ReplicaError, RefusedError) as error:
-                member.trouble = member.trouble or str(error)
+            except (ReplicaError, RefusedError):
+                continue  # who asks it next will find out
 
     def _updated(self, member: Member) -> None:
         """Bring a server to the newest weights, mending it as often as is allowed."""
@@ -228,7 +228,7 @@ class VllmServer:
             try:
                 while member.trouble:
                     self._mend_once(member)
-            except (EngineError, RefusedError) as error:
+            except (EngineError, RefusedError, OSError) as error:
                 failed = EngineError(str(error))
             finally:
                 member.is_mending = False
@@ -247,6 +247,7 @@ class VllmServer:
                 f"{member.trouble}"
             )
         member.failures += 1
+        member.incarnation += 1
         what = "started anew" if member.replica is not None else "waited for"
         self._tell(
             f"vllm server {where} failed ({member.trouble}); {what} ({member.failures} of {most}) "

@@ -20,8 +20,26 @@ LEAST_CACHE = 64 * 2**20
 MOST_CPU_CACHE = 4 * 2**30
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as max_lora_rank."""
-OWNED = frozenset({"model", "worker_extension_cls", "weight_transfer_config", "logprobs_mode", "load_format"})
-"""Arguments that decide whether the weights and log-probabilities are right: not for `vllm.options`."""
+OWNED = frozenset(
+    [
+        "model",
+        "worker_extension_cls",
+        "weight_transfer_config",
+        "logprobs_mode",
+        "load_format",
+        "host",
+        "port",
+        "uds",
+        "middleware",
+        "api_key",
+        "root_path",
+        "config",
+        "enable_scale_out",
+        "disable_log_stats",
+        "use_tqdm_on_load",
+    ]
+)
+"""Arguments that decide whether the weights are right and who may reach them: not for `vllm.options`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +81,7 @@ def engine_arguments(settings: VllmSettings, folder: str, config: Any) -> dict[s
 
     The weights start as random numbers: an engine that was never given any says nonsense, and is found out.
     """
-    owned = OWNED & settings.options.keys()
+    owned = OWNED & {name.replace("-", "_") for name in settings.options}
     if owned:
         raise EngineError(f"vllm.options: `{min(owned)}` is set by rlvr; leave it out")
     arguments: dict[str, Any] = {

@@ -6,8 +6,9 @@ A checksum reads a tensor's bits as integers, weighs each with its row and its c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,36 +58,31 @@ def _sum(tensor: torch.Tensor) -> torch.Tensor:
 def perturbed(model: Any) -> Iterator[None]:
     """Within the block the model says something else entirely; afterwards it is what it was, to the bit.
 
-    Weights change their sign, which needs no copy; an adapter, zero at first, is set to random numbers.
+    Each matrix is rolled by a number of its own, so that no two changes undo each other, and rolled back:
+    that takes room for one at a time.  Vectors, and adapters, which are zero at first, become random numbers.
     """
-    if has_adapter(model):
-        adapter = [p for p in model.parameters() if p.requires_grad]
-        kept = [p.detach().clone() for p in adapter]
-        generator = torch.Generator().manual_seed(0)
-        try:
-            with torch.no_grad():
-                for p in adapter:
-                    p.copy_(torch.randn(p.shape, generator=generator) * p.shape[-1] ** -0.5)
-            yield
-        finally:
-            with torch.no_grad():
-                for p, before in zip(adapter, kept, strict=True):
-                    p.copy_(before)
-        return
-    signs = [_sign(p) for p in model.parameters()]
+    has_one = has_adapter(model)
+    changing = [p for p in model.parameters() if p.requires_grad or not has_one]
+    generator = torch.Generator().manual_seed(0)
+    undo: list[Callable[[], object]] = []
     try:
-        _negate(model.parameters())
+        with torch.no_grad():
+            for number, parameter in enumerate(changing):
+                data, shift = parameter.detach(), 2 * number + 1
+                if has_one or data.ndim < 2:
+                    undo.append(partial(data.copy_, data.clone()))
+                    scale = data.shape[-1] ** -0.5 if has_one else 1.0
+                    data.copy_(torch.randn(data.shape, generator=generator) * scale)
+                else:
+                    rolled = data.roll(shift)
+                    data.copy_(rolled)
+                    undo.append(partial(_roll_back, data, shift))
         yield
     finally:
-        _negate(p for p, s in zip(model.parameters(), signs, strict=True) if _sign(p) != s)
+        with torch.no_grad():
+            for step in undo:
+                step()
 
 
-def _sign(parameter: torch.Tensor) -> bool:
-    """Of its first element: tells whether it was turned."""
-    return bool(parameter.numel()) and bool(parameter.detach().reshape(-1)[0].signbit())
-
-
-@torch.no_grad()
-def _negate(parameters: Iterable[torch.Tensor]) -> None:
-    for parameter in parameters:
-        parameter.neg_()
+def _roll_back(data: torch.Tensor, shift: int) -> None:
+    data.copy_(data.roll(-shift))

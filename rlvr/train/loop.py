@@ -139,15 +139,16 @@ def _step(run: Run, state: State, feed: Feed) -> None:
         if not run.recipe.sampling.max_lag:
             run.engine.rest()
         metrics = run.seconds | taken.metrics | _lag(taken, state.step) | _learn(run, state, taken)
-        synced = perf_counter()
-        run.record.phase("sync")
-        run.engine.load_weights(run.model, state.step + 1)
-        feed.publish(state.step + 1)
-        metrics["time/sync_s"] = perf_counter() - synced
         state.step, state.cursor = state.step + 1, taken.cursor
         metrics["time/step_s"] = perf_counter() - started
         run.record.step(state.step, taken.groups, StepReport(metrics=metrics))
+        # The step is done and written down: should the engine not take the weights, it is not done twice.
         run.seconds = {}
+        synced = perf_counter()
+        run.record.phase("sync")
+        run.engine.load_weights(run.model, state.step)
+        feed.publish(state.step)
+        run.spent("time/sync_s", perf_counter() - synced)
     if state.skipped_in_a_row >= SKIPPED_LIMIT:
         raise TrainingError(
             f"step {state.step}: the gradient was not finite in {SKIPPED_LIMIT} steps in a row, so the "
