@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rlvr.errors import EngineError
 from rlvr.policy import checkpoint
+from rlvr.rollout.hf import HfEngine
 from rlvr.runs.reader import read_manifest, read_metrics, read_rollouts, read_status, rollout_steps
-from tests.e2e.running import checkpoints, in_phase, leftovers, running, settings, small, status
+from tests.e2e.running import checkpoints, here, in_phase, leftovers, running, settings, small, status
 
 pytestmark = pytest.mark.slow
 
@@ -206,3 +208,19 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(whole, tmp_path):
         )
     assert any("is damaged" in note for note in read_manifest(run).fallbacks)
     check_same(run, whole)
+
+
+def test_a_step_whose_weights_the_engine_does_not_take_is_not_done_twice(whole, tmp_path, monkeypatch):
+    taken = HfEngine.load_weights
+
+    def refuses_the_third(engine, model, version):
+        if version == 3:
+            raise EngineError("it did not take them")
+        taken(engine, model, version)
+
+    monkeypatch.setattr(HfEngine, "load_weights", refuses_the_third)
+    assert here(*small(tmp_path)) == 2
+    monkeypatch.undo()
+    assert checkpoints(tmp_path / "run")[-1] == "step-000003"
+    assert here("train", "--resume", tmp_path / "run") == 0
+    check_same(tmp_path / "run", whole)

@@ -87,7 +87,7 @@ def peer():
 
         def do_GET(self):
             health = one.breaks.get("/health", lambda number, body: None)(0, None)
-            self._reply(health or 200, {})
+            self._reply(health or 200, {"weight_version": one.label})
 
         def do_POST(self):
             raw = self.rfile.read(int(self.headers.get("content-length") or 0))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlvr.errors import EngineError
+from rlvr.policy.model import add_lora
 from rlvr.rollout.vllm_server import Fleet, VllmServer
 from rlvr.rollout.vllm_settings import VllmSettings
 from rlvr.types import Problem, Request, Sampling
@@ -260,3 +261,22 @@ def test_old_weight_files_are_deleted(one):
             assert not Path(old).exists()
             assert Path(one.loaded).exists()
     assert not Path(one.loaded).parents[1].exists()
+
+
+def test_a_server_that_its_keeper_started_anew_gets_all_weights_again(one):
+    """With an adapter the weights below it go over once: but the server may have lost them since."""
+    model, tokenizer = tiny()
+    adapted = add_lora(model, rank=4, alpha=8.0, targets="all-linear", seed=0)
+    one.about["lora_rank"] = 8
+    settings = VllmSettings(
+        dtype="float32", on_gpu=False, context=256, sequences=8, lora_rank=4, deadline_s=1.0
+    )
+    engine = VllmServer(adapted, tokenizer.batch_decode, settings, Fleet(urls=[one.url], key=KEY))
+    try:
+        engine.load_weights(adapted, 1)
+        assert times(one, "/update_weights") == 1
+        one.label = "default"
+        engine.load_weights(adapted, 2)
+        assert times(one, "/update_weights") == 2
+    finally:
+        engine.close()
