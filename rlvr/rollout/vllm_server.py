@@ -133,6 +133,8 @@ class VllmServer:
                     heard = monotonic()
                 elif isinstance(answer, ReplicaError | drawn.GarbageError):
                     waiting.appendleft(index)
+                elif isinstance(answer, EngineError):
+                    raise answer
                 elif answer is not None:
                     raise EngineError(f"vllm_server: problem {left[index].problem.id}: {answer}") from answer
         finally:
@@ -156,14 +158,14 @@ class VllmServer:
             _in_background(self._ask, chosen, index, request, sampling, answers)
 
     def _ask(self, member: Member, index: int, request: Request, sampling: Sampling, answers: Any) -> None:
-        body = {
-            "token_ids": list(request.prompt_ids),
-            "sampling_params": drawn.parameters(request, sampling, self._settings.context),
-            "model": ADAPTER if self._settings.lora_rank is not None else None,
-        }
         answer: Group | Exception
         client, incarnation = member.client, member.incarnation
         try:
+            body = {
+                "token_ids": list(request.prompt_ids),
+                "sampling_params": drawn.parameters(request, sampling, self._settings.context),
+                "model": ADAPTER if self._settings.lora_rank is not None else None,
+            }
             found = client.post("/inference/v1/generate", body, timeout_s=self._settings.deadline_s)
             answer = self._group(request, sampling, found)
         except Exception as error:  # noqa: BLE001 - handed to the thread that waits

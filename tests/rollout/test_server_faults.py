@@ -2,6 +2,7 @@
 
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,15 @@ def test_a_refusal_is_not_asked_again(one):
         with pytest.raises(EngineError, match=r"problem 3.*400"):
             complete(engine)
         assert lasting(told) == []
+
+
+def test_a_request_that_cannot_be_asked_ends_the_wait(one):
+    with served(one) as (engine, told, _):
+        long = replace(requests(1)[0], prompt_ids=(1,) * 300)
+        with pytest.raises(EngineError, match="do not fit the context of 256"):
+            list(engine.generate([long], SAMPLING))
+        assert lasting(told) == []
+        complete(engine)
 
 
 @pytest.mark.parametrize(
