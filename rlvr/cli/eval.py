@@ -242,6 +242,9 @@ def _measure(
 def _vllm(servers: list[str] | None, key_file: Path | None) -> Vllm:
     from rlvr.recipe.schema_vllm import Vllm
 
+    for server in servers or []:
+        if not server.startswith("http://"):
+            raise RecipeError(f"--server {server}: must be an address such as http://127.0.0.1:8000")
     given: dict[str, Any] = {"servers": servers or []}
     return Vllm.model_validate(given | ({"key_file": str(key_file.absolute())} if key_file else {}))
 

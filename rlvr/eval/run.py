@@ -86,6 +86,7 @@ def evaluate(
     problems = _problems(source, limit)
     prompts = [renderer.render(problem) for problem in problems]
     header = _header(benchmark_name, source, prompts[0], sampling, samples, seed, step, model_hash, verifier)
+    header["engine"] = engine.name  # another one draws other completions
     record = Record(record_path, header, fresh=fresh)
     try:
         _same_problems(record, problems)
