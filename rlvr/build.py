@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rlvr.errors import RecipeError, RunError
+from rlvr.errors import RecipeError, RunError, near_miss
 from rlvr.eval.benchmarks import Benchmark, find, open_benchmark
 from rlvr.policy import checkpoint
 from rlvr.policy import model as models
@@ -35,8 +35,11 @@ from rlvr.verify.pool import Pool, Spec
 
 if TYPE_CHECKING:
     from rlvr.algo.loss import Loss
+    from rlvr.rollout.vllm_server import Fleet
 
 logger = logging.getLogger(__name__)
+
+ENGINES = ("auto", "hf", "vllm_local", "vllm_server")
 
 
 def resolve_run(name: str) -> Path | None:
@@ -106,10 +109,15 @@ def renderer(tokenizer: Any, model: Any) -> Renderer:
     return Renderer(tokenizer, models.context_length(model), getattr(model, "generation_config", None))
 
 
+def check_engine(name: str) -> None:
+    """RecipeError with the near miss where there is no engine of that name."""
+    if name not in ENGINES:
+        raise RecipeError(f"there is no engine `{name}`{near_miss(name, ENGINES)}")
+
+
 def choose_engine(name: str, model: Any) -> tuple[str, str | None]:
     """What an engine's name means for this model on this machine, and words for the record where it chose."""
-    if name not in ("auto", "hf", "vllm_local", "vllm_server"):
-        raise RecipeError(f"engine `{name}`: must be auto, hf, vllm_local or vllm_server")
+    check_engine(name)
     if name != "auto":
         return name, None
     if not _on_gpu(model):
@@ -130,8 +138,12 @@ def engine(
     vllm: Vllm,
     base_dir: Path = Path(),
     tell: Tell = log,
+    first_wait_s: float | None = None,
 ) -> Engine:
-    """The rollout engine called `name`, as `choose_engine` gave it, with `model`'s weights as version 0."""
+    """The rollout engine called `name`, as `choose_engine` gave it, with `model`'s weights as version 0.
+
+    `first_wait_s`: how long `vllm.servers` may take to answer at first; by default as long as to start.
+    """
 
     def decode(rows: Sequence[Sequence[int]]) -> list[str]:
         return [
@@ -144,11 +156,19 @@ def engine(
     if name == "hf":
         return HfEngine(model, decode, pad_id=tokenizer.pad_token_id, slots=batch_size)
     settings = _vllm_settings(model, vllm, batch_size)
+    tell(f"starting the engine {name}")
     if name == "vllm_local":
         from rlvr.rollout.vllm_local import VllmLocal
 
         return VllmLocal(model, decode, settings, tell=tell)
-    from rlvr.rollout.vllm_server import Fleet, VllmServer
+    from rlvr.rollout.vllm_server import VllmServer
+
+    return VllmServer(model, decode, settings, _fleet(vllm, settings, base_dir, first_wait_s), tell=tell)
+
+
+def _fleet(vllm: Vllm, settings: VllmSettings, base_dir: Path, first_wait_s: float | None) -> Fleet:
+    """The servers to start or to find, and how weights get there."""
+    from rlvr.rollout.vllm_server import Fleet
 
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     own_gpus = settings.on_gpu and gpus > vllm.replicas * vllm.tensor_parallel
@@ -157,15 +177,15 @@ def engine(
         raise RecipeError(
             f"vllm.transfer = group: NCCL needs GPUs beside the trainer's, {gpus} are visible; use files"
         )
-    fleet = Fleet(
+    return Fleet(
         replicas=vllm.replicas,
         urls=vllm.servers,
         key=_key(vllm, base_dir) if vllm.servers else "",
+        patience_s=first_wait_s,
         threads=None if settings.on_gpu else max(1, cpus // (vllm.replicas + 1)),
         first_gpu=1 if own_gpus else 0,
         backend=("nccl" if settings.on_gpu else "gloo") if by_group else None,
     )
-    return VllmServer(model, decode, settings, fleet, tell=tell)
 
 
 def _vllm_settings(model: Any, vllm: Vllm, batch_size: int) -> VllmSettings:

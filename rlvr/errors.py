@@ -32,6 +32,12 @@ class VerifierError(RlvrError):
     """A verifier plugin cannot be found, loaded or configured."""
 
 
+class SandboxError(RlvrError):
+    """The sandbox: this machine cannot hold programs apart, or the sandbox itself failed.  Never a score."""
+
+    exit_code = 3
+
+
 class EngineError(RlvrError):
     """The rollout engine failed."""
 

@@ -55,6 +55,7 @@ def serve(plan: Plan, ready: Callable[[Sequence[str]], None]) -> None:
     check_host(plan.host)
     for number in range(plan.replicas):
         _free(plan.host, plan.port + number)
+    plan.say(f"starting {plan.replicas} vLLM server(s): wait for the line `ready:`")
     keeper = Keeper("rlvr-serve-", SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None)
     running: list[Replica] = []
     try:

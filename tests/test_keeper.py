@@ -244,7 +244,8 @@ def test_processes_of_others_are_left_alone(tmp_path):
 TRAINER = """
 import os, sys
 from rlvr.types import Sampling
-from tests.rollout.vllm_cases import requests, small, started
+from tests.rollout.asked import requests
+from tests.rollout.vllm_cases import small, started
 
 print("starting", flush=True)
 engine = started(*small())

@@ -53,11 +53,11 @@ def answer(app: typer.Typer, arguments: Sequence[str]) -> int:
     except SystemExit as leaving:
         return _flushed(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
     except RlvrError as error:
-        return _told(str(error), error.exit_code, options)
+        return _told("\n".join([str(error), *_notes(error)]), error.exit_code, options)
     except Interrupted as stop:
-        return _told(str(stop), 128 + stop.signal_number, options)
-    except KeyboardInterrupt:
-        return _told("stopped", 130, options)
+        return _told("\n".join(_notes(stop) or [str(stop)]), 128 + stop.signal_number, options)
+    except KeyboardInterrupt as stop:
+        return _told("\n".join(_notes(stop) or ["stopped"]), 130, options)
     except BrokenPipeError:
         return _quiet()
     except Exception as error:  # noqa: BLE001 - the last place that can turn it into a message
@@ -91,6 +91,11 @@ def _version() -> str:
         return metadata.version("rlvr")
     except metadata.PackageNotFoundError:
         return "(a checkout that is not installed)"
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What a command added on the way: how to go on."""
+    return list(getattr(error, "__notes__", ()))
 
 
 def _told(message: str, code: int, options: dict[str, bool]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rlvr.errors import Interrupted, RecipeError, RunError
 
 if TYPE_CHECKING:
+    from rlvr.cli.subject import Answering, Subject
     from rlvr.eval.benchmarks import Benchmark
     from rlvr.eval.result import Result
-    from rlvr.recipe.schema import Verifier
-    from rlvr.recipe.schema_vllm import Vllm
-    from rlvr.rollout.engine import Engine
+    from rlvr.eval.run import Measurement
+    from rlvr.problems.sources import Source
+    from rlvr.types import Sampling
 
 LONGEST_DEFAULT = 2048
 
@@ -78,27 +78,29 @@ def evaluate(
         return
     if model is None:
         raise RecipeError("say which model: rlvr eval MODEL_OR_RUN -b gsm8k,./mine.jsonl")
+    from rlvr.cli.subject import Subject, answering, vllm_section
+    from rlvr.eval.benchmarks import open_benchmark
+
+    subject = Subject.called(model)
     given = {"question": question, "answer": answer, "verifier": verifier, "prompt": prompt}
-    chosen = _choose(benchmarks, given, _asked_by_run(model))
-    results, folder = _measure(
-        model,
-        chosen,
-        out=out,
-        data_dir=data_dir,
-        limit=limit,
-        samples=samples,
-        seed=seed,
+    chosen = _choose(benchmarks, given, subject.asked())
+    # The data is opened first: a mistake in it should not wait for the model to load.
+    sources = [open_benchmark(b, data_dir=data_dir, base_dir=Path(), limit=limit) for b in chosen]
+    with answering(
+        subject,
         engine="vllm_server" if server else engine,
-        vllm=_vllm(server, key_file),
-        temperature=temperature,
-        top_p=top_p,
-        max_tokens=max_tokens,
+        vllm=vllm_section(server or (), key_file),
         dtype=dtype,
         device=device,
         batch_size=batch_size,
-        workers=workers,
-        fresh=fresh,
-    )
+    ) as ready:
+        how = _how(ready, max_tokens=max_tokens, temperature=temperature, top_p=top_p)
+        plans = [
+            (_what(b, ready, how, samples=samples, seed=seed, limit=limit), b, source)
+            for b, source in zip(chosen, sources, strict=True)
+        ]
+        folder = out or subject.folder(ready.model_hash)
+        results = _measure(subject, plans, ready, folder, workers=workers, fresh=fresh)
     _report(results, folder, as_json)
 
 
@@ -119,38 +121,6 @@ def _report(results: list[Result], folder: Path, as_json: bool) -> None:
         raise typer.Exit(code=1)
 
 
-def _asked_by_run(model: str) -> dict[str, str]:
-    """How the recipe of a run asks its problems, for files measured with that run; nothing for a model."""
-    from rlvr import build
-    from rlvr.recipe.load import load
-    from rlvr.runs.folder import RunFolder
-
-    run = build.resolve_run(model)
-    if run is None:
-        return {}
-    recipe = load(RunFolder(run).expanded_recipe).recipe
-    asked = recipe.problems.model_dump(include={"question", "answer", "answer_after", "prompt"})
-    return {key: value for key, value in asked.items() if value is not None} | {
-        "verifier": recipe.verifier[0].name
-    }
-
-
-def _checker(benchmark: Benchmark, model: str) -> tuple[Verifier, Path]:
-    """The benchmark's verifier, with the run's options where it is the run's own, and its base folder."""
-    from rlvr import build
-    from rlvr.recipe.load import load
-    from rlvr.recipe.schema import Verifier
-    from rlvr.runs.folder import RunFolder
-    from rlvr.runs.manifest import read_manifest
-
-    run = build.resolve_run(model)
-    if run is not None and Path(benchmark.source).suffix:
-        own = load(RunFolder(run).expanded_recipe).recipe.verifier[0]
-        if own.name == benchmark.verifier:
-            return own, Path(read_manifest(RunFolder(run)).base_dir)
-    return Verifier.model_validate({"name": benchmark.verifier}), Path()
-
-
 def _choose(names: str, given: dict[str, str | None], asked: dict[str, str] | None = None) -> list[Benchmark]:
     """The benchmarks named; files are asked as `asked` says, and everything as `given` says."""
     from rlvr.eval.benchmarks import find
@@ -168,119 +138,70 @@ def _choose(names: str, given: dict[str, str | None], asked: dict[str, str] | No
     return chosen
 
 
-def _measure(
-    model_name: str,
-    chosen: list[Benchmark],
-    *,
-    out: Path | None,
-    data_dir: Path | None,
-    limit: int | None,
-    samples: int,
-    seed: int,
-    engine: str,
-    vllm: Vllm,
-    temperature: float,
-    top_p: float,
-    max_tokens: int | None,
-    dtype: str,
-    device: str,
-    batch_size: int,
-    workers: int,
-    fresh: bool,
-) -> tuple[list[Result], Path]:
-    from rlvr import build
-    from rlvr.eval.benchmarks import open_benchmark
-    from rlvr.eval.run import evaluate as measure
-    from rlvr.policy.model import fingerprint
+def _how(ready: Answering, *, max_tokens: int | None, temperature: float, top_p: float) -> Sampling:
     from rlvr.types import Sampling
 
-    # The data is opened first: a mistake in it should not wait for the model to load.
-    sources = [open_benchmark(b, data_dir=data_dir, base_dir=Path(), limit=limit) for b in chosen]
-    path = build.resolve_model(model_name)
-    model, tokenizer = build.load_policy(path, dtype=dtype, device=device)
-    renderer = build.renderer(tokenizer, model)
+    renderer = ready.renderer
     longest = max_tokens or max(1, min(LONGEST_DEFAULT, renderer.context // 2))
-    sampling = Sampling(max_tokens=longest, temperature=temperature, top_p=top_p, stop_ids=renderer.stop_ids)
-    model_hash = fingerprint(model)
-    folder = out or _folder(model_name, model_hash)
-    drawn = _engine(engine, model, tokenizer, batch_size, vllm, renderer.context)
+    return Sampling(max_tokens=longest, temperature=temperature, top_p=top_p, stop_ids=renderer.stop_ids)
+
+
+def _what(
+    benchmark: Benchmark, ready: Answering, how: Sampling, *, samples: int, seed: int, limit: int | None
+) -> Measurement:
+    from rlvr.eval.run import Measurement
+
+    return Measurement(
+        benchmark=benchmark.name,
+        sampling=how,
+        samples=samples,
+        seed=seed,
+        limit=limit,
+        model_hash=ready.model_hash,
+        verifier=benchmark.verifier,
+        expected=benchmark.n,
+    )
+
+
+def _measure(
+    subject: Subject,
+    plans: list[tuple[Measurement, Benchmark, Source]],
+    ready: Answering,
+    folder: Path,
+    *,
+    workers: int,
+    fresh: bool,
+) -> list[Result]:
+    from rlvr import build
+    from rlvr.eval.run import evaluate as measure
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     results: list[Result] = []
     try:
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-            for benchmark, source in zip(chosen, sources, strict=True):
-                task = bars.add_task(benchmark.name, total=source.size)
-                checker, base_dir = _checker(benchmark, model_name)
+            for what, benchmark, source in plans:
+                checker, base_dir = subject.checker(benchmark)
                 with build.scorer([checker], workers, base_dir) as scorer:
                     result = measure(
-                        benchmark.name,
+                        what,
                         source,
-                        renderer,
-                        drawn,
+                        ready.renderer,
+                        ready.engine,
                         scorer,
-                        sampling,
-                        samples=samples,
-                        seed=seed,
-                        limit=limit,
-                        record_path=folder / f"{benchmark.name}.jsonl",
-                        progress=partial(_advance, bars, task),
-                        model_hash=model_hash,
-                        verifier=benchmark.verifier,
-                        expected=benchmark.n,
+                        record_path=folder / f"{what.benchmark}.jsonl",
+                        progress=partial(_advance, bars, bars.add_task(what.benchmark, total=source.size)),
                         fresh=fresh,
                     )
                 results.append(result)
-                _save(folder / "results.json", model_name, results)
-    except (KeyboardInterrupt, Interrupted):
-        typer.echo(f"stopped; what is done is in {folder}: the same command goes on from there", err=True)
+                _save(folder / "results.json", subject.name, results)
+    except (KeyboardInterrupt, Interrupted) as stop:
+        stop.add_note(f"stopped; what is done is in {folder}: the same command goes on from there")
         raise
-    finally:
-        drawn.close()
-    return results, folder
-
-
-def _vllm(servers: list[str] | None, key_file: Path | None) -> Vllm:
-    from rlvr.recipe.schema_vllm import Vllm
-
-    for server in servers or []:
-        if not server.startswith("http://"):
-            raise RecipeError(f"--server {server}: must be an address such as http://127.0.0.1:8000")
-    given: dict[str, Any] = {"servers": servers or []}
-    return Vllm.model_validate(given | ({"key_file": str(key_file.absolute())} if key_file else {}))
-
-
-def _engine(name: str, model: Any, tokenizer: Any, batch_size: int, vllm: Vllm, context: int) -> Engine:
-    """The engine asked for; vLLM's is proven to sample from this very model."""
-    from rlvr import build
-    from rlvr.rollout.proof import prove
-
-    chosen, note = build.choose_engine(name, model)
-    if note is not None:
-        typer.echo(note, err=True)
-    engine = build.engine(chosen, model, tokenizer, batch_size=batch_size, vllm=vllm)
-    if chosen != "hf":
-        try:
-            prove(engine, model, 0, context=context)
-        except BaseException:
-            engine.close()
-            raise
-    return engine
+    return results
 
 
 def _advance(bars: Progress, task: TaskID, done: int, total: int) -> None:
     bars.update(task, completed=done, total=total)
-
-
-def _folder(model_name: str, model_hash: str) -> Path:
-    """A run's own `evals`, else `evals/NAME-HASH` here."""
-    from rlvr import build
-
-    run = build.resolve_run(model_name)
-    if run is not None:
-        return run / "evals" / f"model-{model_hash[:8]}"
-    path = Path(model_name)
-    name = re.sub(r"[^\w.-]+", "-", path.resolve().name if path.exists() else model_name).strip("-")
-    return Path("evals") / f"{name}-{model_hash[:8]}"
 
 
 def _save(path: Path, model_name: str, results: list[Result]) -> None:

@@ -33,11 +33,11 @@ def list_recipes() -> None:
 @app.command()
 def check(recipe: Name, settings: Settings = None) -> None:
     """Check a recipe: its keys, how they fit together, and the local files it names."""
-    from rlvr.recipe.check import check
+    from rlvr.cli.examine import examine
     from rlvr.recipe.load import find, load
 
     loaded = load(find(recipe), settings or ())
-    for warning in check(loaded):
+    for warning in examine(loaded):
         typer.echo(f"{warning} (warning)")
     typer.echo(f"{loaded.path}: ok")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,7 @@ def serve(
 
     if dtype not in models.DTYPES:
         raise RecipeError(f"--dtype {dtype}: must be {' or '.join(models.DTYPES)}")
-    on_gpu = models.resolve_device(device).type == "cuda"
+    on_gpu = models.resolve_device(device, key="--device").type == "cuda"
     config = models.load_config(model)
     settings = VllmSettings(
         dtype=dtype,
@@ -62,13 +63,6 @@ def serve(
     path = key_file.expanduser()
     key = read_key(path)
 
-    def ready(urls: Sequence[str]) -> None:
-        typer.echo(f"ready: {' '.join(urls)}")
-        typer.echo("in a recipe:")
-        typer.echo("  sampling: {engine: vllm_server}")
-        typer.echo(f"  vllm: {{servers: [{', '.join(urls)}], key_file: {shlex.quote(str(path.absolute()))}}}")
-
-    typer.echo(f"starting {replicas} vLLM server(s) for {model}", err=True)
     with Signals():
         run(
             Plan(
@@ -81,5 +75,13 @@ def serve(
                 threads=None if on_gpu else max(1, (os.cpu_count() or 1) // (replicas + 1)),
                 say=lambda words: typer.echo(words, err=True),
             ),
-            ready,
+            partial(_ready, path),
         )
+
+
+def _ready(key_file: Path, urls: Sequence[str]) -> None:
+    """Say where they are, and what a recipe must say to use them."""
+    typer.echo(f"ready: {' '.join(urls)}")
+    typer.echo("in a recipe:")
+    typer.echo("  sampling: {engine: vllm_server}")
+    typer.echo(f"  vllm: {{servers: [{', '.join(urls)}], key_file: {shlex.quote(str(key_file.absolute()))}}}")

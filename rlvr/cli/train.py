@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlvr.errors import Interrupted, RecipeError
+from rlvr.cli.terminal import Terminal
+from rlvr.errors import EngineError, Interrupted, RecipeError, RunError
 
 if TYPE_CHECKING:
     from rlvr.recipe.load import Loaded
     from rlvr.runs.folder import RunFolder
-
-SAFE_AT_RESUME = ("run.steps", "run.save_every", "run.keep", "run.verify_workers", "eval.")
 
 
 def train(
@@ -33,7 +32,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on problems whose answers can be checked."""
-    from rlvr.recipe.check import check
+    from rlvr.cli.examine import examine
     from rlvr.recipe.load import find, load
 
     changes = settings or []
@@ -47,30 +46,23 @@ def train(
         loaded, folder = _taken_up(resume, changes)
     else:
         loaded, folder = load(find(str(recipe)), changes), None
-    for warning in check(loaded):
+    for warning in examine(loaded):
         typer.echo(f"warning: {warning}", err=True)
     _run(loaded, folder)
 
 
 def _taken_up(name: str, changes: list[str]) -> tuple[Loaded, RunFolder]:
     """The recipe of a run folder, and the folder; refuses changes that would make it another run."""
-    from rlvr.recipe.load import load
     from rlvr.runs.reader import find_run
-    from rlvr.train.run import resumed_recipe
+    from rlvr.train.resume import resumed_recipe
 
     folder = find_run(name)
-    unsafe = [change for change in changes if not change.startswith(SAFE_AT_RESUME)]
-    if unsafe:
-        raise RecipeError(
-            f"--set {unsafe[0]}: a run goes on as it began; at a resume only "
-            f"{', '.join(SAFE_AT_RESUME)}* may change. "
-            "Start a new run from its weights instead: --set model=RUN/checkpoints/STEP/model"
-        )
-    return resumed_recipe(folder, load(folder.expanded_recipe, changes)), folder
+    return resumed_recipe(folder, changes), folder
 
 
 def _run(loaded: Loaded, resume: RunFolder | None) -> None:
-    typer.echo(f"{loaded.path}: loading model and problems", err=True)
+    recipe = loaded.path if resume is None else resume.expanded_recipe
+    typer.echo(f"{recipe}: loading model and problems", err=True)
     from rlvr.train.loop import train as loop
     from rlvr.train.run import open_run
     from rlvr.train.signals import Signals
@@ -83,15 +75,14 @@ def _run(loaded: Loaded, resume: RunFolder | None) -> None:
             environment_data_dir=os.environ.get("RLVR_DATA_DIR"),
             signals=signals,
             stack=stack,
+            tell=Terminal(),
         )
         path = run.folder.path
         try:
             with _watched(path):
                 loop(run, state)
-        except Interrupted:
-            typer.echo(
-                f"stopped after step {state.step}; continue with: rlvr train --resume {path}", err=True
-            )
+        except (Interrupted, EngineError, RunError) as stop:
+            stop.add_note(f"stopped after step {state.step}; continue with: rlvr train --resume {path}")
             raise
     typer.echo(f"run folder: {path}")
 

@@ -56,13 +56,25 @@ class Outcome:
     """k of them, in the order of their seeds."""
 
 
+class OtherRecordError(RunError):
+    """The file holds another measurement than the one that is asked for."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}; give the same settings to continue it, --fresh to overwrite it, or another --out"
+        )
+        self.what = what
+        """The difference alone, without what to do about it."""
+
+
 class Record:
     """Outcomes by index, kept in memory and, with a path, on disk."""
 
     def __init__(self, path: Path | None, header: Mapping[str, Any], *, fresh: bool = False) -> None:
         """Open or continue the file; `fresh` starts it anew.
 
-        Raises RunError if the file belongs to another measurement, is in use, damaged, or cannot be written.
+        Raises OtherRecordError if the file belongs to another measurement, RunError if it is in use, damaged,
+        or cannot be written.
         """
         self.outcomes: dict[int, Outcome] = {}
         self._path = path
@@ -134,10 +146,7 @@ class Record:
         differing = [key for key in {**ours, **found} if found.get(key) != ours.get(key)]
         if differing:
             detail = "; ".join(f"{key}: {found.get(key)} there, {ours.get(key)} now" for key in differing)
-            raise RunError(
-                f"{self._path}: records another measurement ({detail}); "
-                "give the same settings to continue it, --fresh to overwrite it, or another --out"
-            )
+            raise OtherRecordError(f"{self._path}: records another measurement ({detail})")
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._file is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +16,7 @@ from time import perf_counter, sleep
 from typing import Any, Protocol
 
 from rlvr.errors import EngineError, Interrupted, ModelError, ProblemsError, RecipeError, RunError
-from rlvr.eval.record import Graded, Outcome, Record
+from rlvr.eval.record import Graded, OtherRecordError, Outcome, Record
 from rlvr.eval.result import Result, summarise
 from rlvr.problems.prompts import Renderer
 from rlvr.problems.sampler import completion_seed
@@ -32,7 +32,7 @@ LAST_WAIT_S = 2.0
 """Time for outstanding verdicts when an evaluation is interrupted."""
 IN_FLIGHT = 32
 """Groups that may wait for their verdicts before the engine is read on."""
-PACKAGES = ("rlvr", "torch", "transformers", "math-verify", "sympy")
+PACKAGES = ("rlvr", "torch", "transformers", "mpmath")
 
 
 class Pending(Protocol):
@@ -55,38 +55,68 @@ class Scorer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What is measured, and how; a record is only ever continued for the same."""
+
+    benchmark: str
+    """Its name."""
+    sampling: Sampling
+    """How completions are drawn; without `stop_ids`, the model's own end them."""
+    samples: int
+    """Completions a problem."""
+    seed: int
+    """A completion's seed follows from it, the problem's place and its own among its siblings."""
+    limit: int | None = None
+    """The first so many problems only; what is drawn for those does not depend on it."""
+    step: int = 0
+    """Of the run that is measured."""
+    model_hash: str = ""
+    """Of the weights measured; empty where the folder of the record says it."""
+    verifier: str = ""
+    """Name of who checks."""
+    expected: int | None = None
+    """Another number of problems is a warning."""
+
+    def header(self, source: Source, first_prompt: Sequence[int], engine: str) -> dict[str, Any]:
+        """First line of the record."""
+        return {
+            "benchmark": self.benchmark,
+            "source": source.name,
+            "data": source.fingerprint,
+            "first_prompt": _hash([first_prompt]),
+            "model": self.model_hash,
+            "step": self.step,
+            "verifier": self.verifier,
+            "sampling": {**asdict(self.sampling), "stop_ids": list(self.sampling.stop_ids)},
+            "samples": self.samples,
+            "seed": self.seed,
+            "engine": engine,  # another one draws other completions
+        }
+
+
 def evaluate(
-    benchmark_name: str,
+    what: Measurement,
     source: Source,
     renderer: Renderer,
     engine: Engine,
     scorer: Scorer,
-    sampling: Sampling,
     *,
-    samples: int,
-    seed: int,
-    limit: int | None = None,
     record_path: Path | None = None,
-    step: int = 0,
     progress: Callable[[int, int], None] | None = None,
-    model_hash: str = "",
-    verifier: str = "",
-    expected: int | None = None,
     fresh: bool = False,
 ) -> Result:
-    """Sample `samples` completions of each problem (the first `limit`), check them, and sum up.
+    """Sample completions of each problem, check them, and sum up.
 
-    With `record_path`, outcomes are kept there and a stopped evaluation continues; `model_hash` and
-    `verifier` say what must be the same for that.  A completion's seed follows from `seed`, the place of the
-    problem and its own among its siblings, so `limit` and resuming change nothing.  Another number of
-    problems than `expected` is a warning.
+    With `record_path`, outcomes are kept there and a stopped evaluation continues; OtherRecordError where it
+    holds another measurement, unless `fresh` starts it anew.
     """
-    _check(source, sampling, samples, renderer.context, limit)
-    sampling = sampling if sampling.stop_ids else replace(sampling, stop_ids=renderer.stop_ids)
-    problems = _problems(source, limit)
+    _check(source, what.sampling, what.samples, renderer.context, what.limit)
+    if not what.sampling.stop_ids:
+        what = replace(what, sampling=replace(what.sampling, stop_ids=renderer.stop_ids))
+    problems = _problems(source, what.limit)
     prompts = [renderer.render(problem) for problem in problems]
-    header = _header(benchmark_name, source, prompts[0], sampling, samples, seed, step, model_hash, verifier)
-    header["engine"] = engine.name  # another one draws other completions
+    header = what.header(source, prompts[0], engine.name)
     record = Record(record_path, header, fresh=fresh)
     try:
         _same_problems(record, problems)
@@ -97,34 +127,44 @@ def evaluate(
         progress(0, len(problems))
     resumed, started = sum(index < len(problems) for index in record.outcomes), perf_counter()
     try:
-        todo: list[tuple[int, Request]] = []
-        for index, (problem, ids) in enumerate(zip(problems, prompts, strict=True)):
-            if index in record.outcomes:
-                continue
-            if renderer.fits(ids, sampling.max_tokens):
-                seeds = tuple(completion_seed(seed, EVALUATION, index, j) for j in range(samples))
-                todo.append((index, Request(problem=problem, prompt_ids=ids, seeds=seeds)))
-            else:
-                record.add(
-                    _too_long(index, problem, len(ids), sampling.max_tokens, renderer.context, samples)
-                )
-        for index, scored in _run(engine, scorer, todo, sampling, seed):
-            record.add(_outcome(index, scored, samples))
+        todo = _todo(what, record, problems, prompts, renderer)
+        for index, scored in _run(engine, scorer, todo, what.sampling, what.seed):
+            record.add(_outcome(index, scored, what.samples))
             if progress is not None:
                 progress(sum(i < len(problems) for i in record.outcomes), len(problems))
     finally:
         record.close()
-    outcomes = [record.outcomes[i] for i in range(len(problems)) if i in record.outcomes]
-    too_long = sum(not renderer.fits(ids, sampling.max_tokens) for ids in prompts)
+    too_long = sum(not renderer.fits(ids, what.sampling.max_tokens) for ids in prompts)
     return summarise(
-        benchmark_name,
-        outcomes,
+        what.benchmark,
+        [record.outcomes[i] for i in range(len(problems)) if i in record.outcomes],
         n=len(problems),
-        k=samples,
+        k=what.samples,
         seconds=perf_counter() - started,
-        warnings=_warnings(len(problems), expected, limit, too_long),
+        warnings=_warnings(len(problems), what.expected, what.limit, too_long),
         evidence={**header, "prompts": _hash(prompts), "resumed": resumed, "versions": _versions()},
     )
+
+
+def _todo(
+    what: Measurement,
+    record: Record,
+    problems: Sequence[Problem],
+    prompts: Sequence[tuple[int, ...]],
+    renderer: Renderer,
+) -> list[tuple[int, Request]]:
+    """What is still to be asked; prompts too long for that are recorded as cut and wrong."""
+    todo: list[tuple[int, Request]] = []
+    most = what.sampling.max_tokens
+    for index, (problem, ids) in enumerate(zip(problems, prompts, strict=True)):
+        if index in record.outcomes:
+            continue
+        if renderer.fits(ids, most):
+            seeds = tuple(completion_seed(what.seed, EVALUATION, index, j) for j in range(what.samples))
+            todo.append((index, Request(problem=problem, prompt_ids=ids, seeds=seeds)))
+        else:
+            record.add(_too_long(index, problem, len(ids), most, renderer.context, what.samples))
+    return todo
 
 
 def _run(
@@ -167,9 +207,8 @@ def _same_problems(record: Record, problems: Sequence[Problem]) -> None:
         if index < len(problems):
             now = problems[index].messages[-1].content, problems[index].answer
             if json.dumps(now, default=str) != json.dumps((outcome.question, outcome.answer), default=str):
-                raise RunError(
-                    f"{outcome.problem}: recorded with another question or answer than it has now; "
-                    "start anew with --fresh, or use another --out"
+                raise OtherRecordError(
+                    f"{outcome.problem}: recorded with another question or answer than it has now"
                 )
 
 
@@ -230,31 +269,6 @@ def _check(source: Source, sampling: Sampling, samples: int, context: int, limit
 def _problems(source: Source, limit: int | None) -> list[Problem]:
     sizes = [size for size in (source.size, limit) if size is not None]
     return [source[index] for index in range(min(sizes))]
-
-
-def _header(
-    benchmark: str,
-    source: Source,
-    prompt_ids: Sequence[int],
-    sampling: Sampling,
-    samples: int,
-    seed: int,
-    step: int,
-    model_hash: str,
-    verifier: str,
-) -> dict[str, Any]:
-    return {
-        "benchmark": benchmark,
-        "source": source.name,
-        "data": source.fingerprint,
-        "first_prompt": _hash([prompt_ids]),
-        "model": model_hash,
-        "step": step,
-        "verifier": verifier,
-        "sampling": {**asdict(sampling), "stop_ids": list(sampling.stop_ids)},
-        "samples": samples,
-        "seed": seed,
-    }
 
 
 def _warnings(n: int, expected: int | None, limit: int | None, too_long: int) -> list[str]:

@@ -145,18 +145,16 @@ def load_lora(model: PreTrainedModel, folder: Path) -> Any:
     return PeftModel.from_pretrained(model, str(folder), is_trainable=True).eval()
 
 
-def resolve_device(device: str) -> torch.device:
-    """`auto` is the first GPU where there is one."""
+def resolve_device(device: str, *, key: str = "model.device") -> torch.device:
+    """`auto` is the first GPU where there is one; `key` is what a message calls it."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
-        raise ModelError(
-            f"model.device = {device}: no such device; use auto, cpu, cuda or cuda:N."
-        ) from error
+        raise ModelError(f"{key} = {device}: no such device; use auto, cpu, cuda or cuda:N.") from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"model.device = {device}: torch sees no GPU here; use auto or cpu.")
+        raise ModelError(f"{key} = {device}: torch sees no GPU here; use auto or cpu.")
     return resolved
 
 

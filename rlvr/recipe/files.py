@@ -16,6 +16,7 @@ PATH_KEYS: dict[str, tuple[str, ...]] = {
     "eval.benchmarks": (".jsonl",),
     "verifier.name": (),
     "data_dir": ("",),
+    "vllm.key_file": ("",),
 }
 """Keys that may name a file or folder, and the endings that make a value one without a leading `./`."""
 

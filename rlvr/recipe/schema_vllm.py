@@ -30,7 +30,7 @@ class Vllm(BaseModel):
     )
     """vllm_server: addresses of servers that run already under `rlvr serve`, instead of starting some."""
     key_file: str = "~/.rlvr/serve-key"
-    """File with the key of those servers, as `rlvr serve` wrote it."""
+    """File with the key of those servers, as `rlvr serve` wrote it; as paths are, relative to the recipe."""
     transfer: Literal["auto", "files", "group"] = "auto"
     """vllm_server: weights by files in shared memory, or by a process group (auto: to GPUs of their own)."""
     deadline: Seconds = 300.0
@@ -40,4 +40,4 @@ class Vllm(BaseModel):
     failures: int = Field(default=3, ge=0)
     """Times that an engine is started anew before the run stops."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """More arguments of vLLM's EngineArgs, as they are: {max_num_batched_tokens: 4096}."""
+    """More arguments of vLLM's EngineArgs: {max_num_batched_tokens: 4096}; none that another key sets."""

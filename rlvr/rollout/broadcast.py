@@ -24,7 +24,7 @@ class Broadcast:
     def __init__(self, *, host: str, port: int, rank: int, size: int, backend: str, timeout_s: float) -> None:
         """Meet the others; raises torch's DistError after `timeout_s`.  Rank 0 takes a free port for 0."""
         timeout = timedelta(seconds=timeout_s)
-        self._store: Any = dist.TCPStore(  # type: ignore[attr-defined]
+        self._store: Any = dist.TCPStore(  # type: ignore[attr-defined]  # torch's stubs leave it out
             host, port, size, rank == 0, timeout=timeout, wait_for_workers=False
         )
         self.port = int(self._store.port)
@@ -44,7 +44,7 @@ class Broadcast:
 
     def meet(self) -> None:
         """Wait until all ranks are here."""
-        store = dist.PrefixStore("rlvr", self._store)  # type: ignore[attr-defined]
+        store = dist.PrefixStore("rlvr", self._store)  # type: ignore[attr-defined]  # as above
         if self._backend == "nccl":
             options = dist.ProcessGroupNCCL.Options()
             options._timeout = self._timeout

@@ -74,14 +74,19 @@ def _request(model: Any, context: int) -> Request:
     vocabulary = int(model.config.get_text_config().vocab_size)
     length = max(1, min(PROMPT_TOKENS, context - TOKENS))
     return Request(
-        problem=Problem(id="proof", messages=(), answer=None),
+        problem=Problem(id="of rlvr's own", messages=(), answer=None),
         prompt_ids=tuple((7919 * place + 13) % vocabulary for place in range(length)),
         seeds=tuple(range(1, SIBLINGS + 1)),
     )
 
 
 def _ask(engine: Engine, request: Request, sampling: Sampling, version: int) -> Group:
-    ((_, group),) = engine.generate([request], sampling)
+    try:
+        ((_, group),) = engine.generate([request], sampling)
+    except EngineError as error:
+        raise EngineError(
+            f"the engine was asked to complete a short prompt, to prove its weights, and could not: {error}"
+        ) from error
     said = {completion.version for completion in group.completions}
     if said != {(version, version)}:
         raise EngineError(f"{engine.name}: sampled with weight versions {sorted(said)} instead of {version}")

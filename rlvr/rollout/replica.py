@@ -37,6 +37,10 @@ class RefusedError(Exception):
     """A server understood the request and refuses it: asking again is no use."""
 
 
+class WrongKeyError(RefusedError):
+    """A server wants another key than ours."""
+
+
 class Client:
     """The routes of one server; used by several threads at once."""
 
@@ -48,10 +52,17 @@ class Client:
 
     def is_healthy(self) -> bool:
         """Whether it answers now."""
+        return not self.silence()
+
+    def silence(self) -> str:
+        """Why it does not answer now; empty where it does."""
         try:
-            return bool(self._pool.request("GET", "/health", timeout=2.0).status == 200)
+            status = self._pool.request("GET", "/health", timeout=2.0).status
+        except urllib3.exceptions.NewConnectionError:
+            return "nothing listens there"
         except urllib3.exceptions.HTTPError:
-            return False
+            return "it does not answer"
+        return "" if status == 200 else f"it answers /health with {status}"
 
     def post(self, route: str, body: Mapping[str, Any] | None = None, *, timeout_s: float) -> Any:
         """The answer's JSON; ReplicaError or RefusedError otherwise."""
@@ -70,7 +81,7 @@ class Client:
         except urllib3.exceptions.HTTPError as error:
             raise ReplicaError(f"{self.url}{route}: {type(error).__name__}: {error}") from None
         if answer.status == 401:
-            raise RefusedError(f"{self.url} wants another key: see vllm.key_file")
+            raise WrongKeyError(f"{self.url} wants another key: see vllm.key_file")
         if 400 <= answer.status < 500:
             raise RefusedError(f"{self.url}{route}: {answer.status}: {text[:500]}")
         if answer.status != 200:

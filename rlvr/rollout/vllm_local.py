@@ -257,4 +257,7 @@ def _as_it_was(variables: dict[str, str]) -> Iterator[None]:
 
 
 def _last_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    """What an error of vLLM comes down to: pydantic, under it, adds its input and an address to visit."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith("For further information")]
+    return said[-1].partition(" [type=")[0].removeprefix("Value error, ") if said else type(error).__name__

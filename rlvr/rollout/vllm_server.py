@@ -24,12 +24,13 @@ from uuid import uuid4
 from rlvr.errors import EngineError
 from rlvr.keeper import Keeper
 from rlvr.rollout import drawn
+from rlvr.rollout.contact import contact, wait
 from rlvr.rollout.engine import Decode, Tell, log
 from rlvr.rollout.member import Member
 from rlvr.rollout.parcel import Parcel, discard, pack, roomy
 from rlvr.rollout.patience import FIRST_WORD_S
-from rlvr.rollout.replica import Client, RefusedError, Replica, ReplicaError
-from rlvr.rollout.vllm_settings import ADAPTER, VllmSettings, engine_arguments, misfits, write_config
+from rlvr.rollout.replica import RefusedError, Replica, ReplicaError
+from rlvr.rollout.vllm_settings import ADAPTER, VllmSettings, engine_arguments, write_config
 from rlvr.types import Group, Request, Sampling
 
 
@@ -43,6 +44,8 @@ class Fleet:
     """Servers that run already, under `rlvr serve`."""
     key: str = ""
     """What they ask for."""
+    patience_s: float | None = None
+    """How long to wait for `urls` to answer at first; by default the lesser of the two deadlines."""
     threads: int | None = None
     """CPU threads of each."""
     first_gpu: int = 0
@@ -77,7 +80,7 @@ class VllmServer:
         self._keeper = Keeper("rlvr-vllm-", roomy(model, tell))
         try:
             self._arguments = self._model_arguments(model)
-            self._members = self._connected() if fleet.urls else self._started()
+            self._members = self._connected(model) if fleet.urls else self._started()
             self.load_weights(model, version)
         except BaseException:
             self.close()
@@ -263,7 +266,7 @@ class VllmServer:
                 member.client = member.replica.client
                 member.replica.wait(self._settings.start_s)
             else:
-                _wait(member.client, self._settings.start_s)
+                wait(member.client, self._settings.start_s)
             member.has_base, member.group = False, None
             self._sync(member, is_live=False)
             member.trouble = ""
@@ -309,36 +312,14 @@ class VllmServer:
                 raise EngineError(f"a vllm server {error}; `rlvr doctor` checks the installation") from error
         return members
 
-    def _connected(self) -> list[Member]:
+    def _connected(self, model: Any) -> list[Member]:
         """Servers that run already, checked to be of use."""
-        members = []
+        usual = min(self._settings.start_s, self._settings.deadline_s)
+        patience_s = usual if self._fleet.patience_s is None else self._fleet.patience_s
         for url in self._fleet.urls:
-            client = Client(url, self._key, connections=4096)
-            try:
-                _wait(client, min(self._settings.start_s, self._settings.deadline_s))
-                (about, *_) = client.call("rlvr_about", timeout_s=self._settings.deadline_s)
-                client.post("/abort_requests", {}, timeout_s=self._settings.deadline_s)
-            except (ReplicaError, RefusedError, ValueError) as error:
-                client.close()
-                raise EngineError(
-                    f"vllm.servers: {url} cannot be used: {error}. Start it with `rlvr serve MODEL`."
-                ) from error
-            faults = misfits(about, self._settings, self._vocabulary)
-            if faults:
-                raise EngineError(
-                    f"vllm.servers: {url} does not fit this run: {'; '.join(faults)}. Start it as "
-                    "`rlvr serve MODEL` with the same model, dtype and context."
-                )
-            members.append(Member(client=client, replica=None))
-        return members
-
-
-def _wait(client: Client, deadline_s: float) -> None:
-    deadline = monotonic() + deadline_s
-    while not client.is_healthy():
-        if monotonic() > deadline:
-            raise ReplicaError(f"{client.url} did not answer for {deadline_s:g} s")
-        threading.Event().wait(0.2)
+            client = contact(url, self._key, model, self._settings, patience_s=patience_s, tell=self._tell)
+            self._members.append(Member(client=client, replica=None))
+        return self._members
 
 
 def _in_background(function: Any, *arguments: Any) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from rlvr.errors import EngineError
+from rlvr.rollout.vllm_options import faults, normal
 from rlvr.rollout.weights import has_adapter
 
 ADAPTER = "policy"
@@ -16,30 +19,11 @@ CPU_BLOCK = 32
 """Tokens of a KV block on CPU: vLLM's 128 there would share little of a short prompt among siblings."""
 CPU_BATCH = 8192
 """Tokens of one forward pass there."""
-LEAST_CACHE = 64 * 2**20
+MIB = 2**20
+LEAST_CACHE = 64 * MIB
 MOST_CPU_CACHE = 4 * 2**30
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as max_lora_rank."""
-OWNED = frozenset(
-    [
-        "model",
-        "worker_extension_cls",
-        "weight_transfer_config",
-        "logprobs_mode",
-        "load_format",
-        "host",
-        "port",
-        "uds",
-        "middleware",
-        "api_key",
-        "root_path",
-        "config",
-        "enable_scale_out",
-        "disable_log_stats",
-        "use_tqdm_on_load",
-    ]
-)
-"""Arguments that decide whether the weights are right and who may reach them: not for `vllm.options`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +65,8 @@ def engine_arguments(settings: VllmSettings, folder: str, config: Any) -> dict[s
 
     The weights start as random numbers: an engine that was never given any says nonsense, and is found out.
     """
-    owned = OWNED & {name.replace("-", "_") for name in settings.options}
-    if owned:
-        raise EngineError(f"vllm.options: `{min(owned)}` is set by rlvr; leave it out")
+    for _, fault in faults(settings.options):
+        raise EngineError(fault)
     arguments: dict[str, Any] = {
         "model": folder,
         "runner": "generate",
@@ -113,8 +96,9 @@ def engine_arguments(settings: VllmSettings, folder: str, config: Any) -> dict[s
         arguments["enable_chunked_prefill"] = False
         arguments["max_num_batched_tokens"] = max(CPU_BATCH, settings.context, settings.sequences)
     if settings.kv_cache_bytes is not None or not settings.on_gpu:
+        _check_cache(settings, config)
         arguments["kv_cache_memory_bytes"] = settings.kv_cache_bytes or cpu_cache(settings, config)
-    return arguments | dict(settings.options)
+    return arguments | normal(settings.options)
 
 
 def write_config(model: Any, folder: str) -> None:
@@ -127,12 +111,35 @@ def write_config(model: Any, folder: str) -> None:
 
 def cpu_cache(settings: VllmSettings, config: Any) -> int:
     """Bytes of KV cache that `sequences` of full length need, within bounds."""
+    blocks = -(-settings.context // CPU_BLOCK) + 1
+    needed = settings.sequences * blocks * CPU_BLOCK * _token_bytes(settings, config)
+    return min(max(needed, LEAST_CACHE), MOST_CPU_CACHE)
+
+
+def _token_bytes(settings: VllmSettings, config: Any) -> int:
+    """Keys and values of one token in all layers."""
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    token: int = 2 * text.num_hidden_layers * heads * width * (4 if settings.dtype == "float32" else 2)
-    blocks = -(-settings.context // CPU_BLOCK) + 1
-    return min(max(settings.sequences * blocks * CPU_BLOCK * token, LEAST_CACHE), MOST_CPU_CACHE)
+    size: int = 2 * text.num_hidden_layers * heads * width * (4 if settings.dtype == "float32" else 2)
+    return size
+
+
+def _check_cache(settings: VllmSettings, config: Any) -> None:
+    """EngineError where not even one sequence fits; other kinds of attention need less than is known here."""
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ()) | {"full_attention"}
+    if settings.kv_cache_bytes is None or len(kinds) > 1 or hasattr(text, "kv_lora_rank"):
+        return
+    if settings.tensor_parallel > 1 or {"kv_cache_dtype", "hf_overrides"} & normal(settings.options).keys():
+        return
+    needed = -(-settings.context // CPU_BLOCK) * CPU_BLOCK * _token_bytes(settings, config)
+    if settings.kv_cache_bytes < needed:
+        raise EngineError(
+            f"vllm.kv_cache = {settings.kv_cache_bytes / MIB:.3g} MiB: one sequence as long as the model's "
+            f"context, {settings.context} tokens, takes {needed / MIB:.3g} MiB; "
+            f"set {-(-needed // MIB)} MiB or more"
+        )
 
 
 def misfits(about: Mapping[str, Any], settings: VllmSettings, vocabulary: int) -> list[str]:
@@ -149,6 +156,20 @@ def misfits(about: Mapping[str, Any], settings: VllmSettings, vocabulary: int) -
     if settings.lora_rank is not None and (about["lora_rank"] or 0) < settings.lora_rank:
         faults.append(f"it serves adapters up to rank {about['lora_rank'] or 0}")
     return faults
+
+
+def serve_command(model: Any, settings: VllmSettings, url: str) -> str:
+    """The command that starts a server at `url` that fits a trainer's model."""
+    base = model.get_base_model() if has_adapter(model) else model
+    words = ["rlvr", "serve", getattr(base, "name_or_path", "") or "MODEL", "--dtype", settings.dtype]
+    if settings.lora_rank is not None:
+        words += ["--lora-rank", str(settings.lora_rank)]
+    place = urlsplit(url)
+    if place.hostname not in (None, "127.0.0.1", "localhost"):
+        words += ["--host", str(place.hostname)]
+    if place.port not in (None, 8000):
+        words += ["--port", str(place.port)]
+    return shlex.join(words)
 
 
 def quiet_environment(scratch: str, *, threads: int | None) -> dict[str, str]:

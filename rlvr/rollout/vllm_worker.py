@@ -38,7 +38,7 @@ class Hello(WeightTransferInitInfo):  # type: ignore[misc]  # vLLM ships no type
 
 
 @dataclass
-class Parcel(WeightTransferUpdateInfo):  # type: ignore[misc]
+class Parcel(WeightTransferUpdateInfo):  # type: ignore[misc]  # as above
     """All weights of one version."""
 
     checksums: dict[str, int]
@@ -51,7 +51,7 @@ class Parcel(WeightTransferUpdateInfo):  # type: ignore[misc]
     """... (name, tensor) pairs, within one process."""
 
 
-class Receiver(WeightTransferEngine[Hello, Parcel]):  # type: ignore[misc]
+class Receiver(WeightTransferEngine[Hello, Parcel]):  # type: ignore[misc]  # as above
     """Loads a parcel layer by layer, as if from a checkpoint: fused, sharded and packed anew."""
 
     init_info_cls = Hello

@@ -100,14 +100,14 @@ def zero_variance(row: Values, name: str) -> str | None:
 
 
 def mismatch(row: Values, name: str) -> str | None:
-    """Engine and trainer disagree by more than 0.01 nats a token, or 0.1 where the weights that drew are old."""
+    """Engine and trainer disagree by more than 0.01 nats a token, or 0.1 where old weights drew."""
     value, lag = _value(row, name), _value(row, "rollout/lag_max")
     if value <= (0.1 if lag else 0.01):
         return None
     if lag:
         return (
-            f"the weights that sampled, up to {lag:.0f} version(s) old, are far from today's ({value:.2g} nats a "
-            "token): lower sampling.max_lag or optim.learning_rate"
+            f"the weights that sampled, up to {lag:.0f} version(s) old, are far from today's ({value:.2g} "
+            "nats a token): lower sampling.max_lag or optim.learning_rate"
         )
     return (
         f"engine and trainer disagree on the sampled tokens ({value:.2g} nats a token): "

@@ -9,7 +9,7 @@ import shlex
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from rlvr.errors import RunError
 from rlvr.runs.atomic import write_json_atomic
 from rlvr.runs.folder import RunFolder
 
-_PACKAGES = ("rlvr", "torch", "transformers", "datasets", "vllm", "peft", "math-verify", "sympy", "numpy")
+_PACKAGES = ("rlvr", "torch", "transformers", "datasets", "vllm", "peft", "mpmath", "numpy")
 _FROZEN = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
@@ -69,6 +69,10 @@ class Manifest(BaseModel):
     """Of the problems it trains on."""
     base_dir: str = ""
     """Folder that relative paths of the recipe start from."""
+    recipe: dict[str, str] = Field(default_factory=dict)
+    """Every value of the recipe in words, by dotted key: what a resume compares with."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """sha256 of what the recipe only names: verifier files, worked solutions, weights below an adapter."""
     packages: dict[str, str] = Field(default_factory=dict)
     """Versions installed."""
     python: str = ""
@@ -99,6 +103,8 @@ def build_manifest(
     model_hash: str,
     data_hash: str,
     base_dir: str = "",
+    recipe: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
     gpus: Sequence[str] = (),
 ) -> Manifest:
     """Describe the run that starts now in this process."""
@@ -113,6 +119,8 @@ def build_manifest(
         model_hash=model_hash,
         data_hash=data_hash,
         base_dir=base_dir,
+        recipe=dict(recipe or {}),
+        files=dict(files or {}),
         packages=_versions(),
         python=platform.python_version(),
         platform=platform.platform(),

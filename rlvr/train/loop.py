@@ -14,7 +14,9 @@ import torch
 
 from rlvr import build
 from rlvr.errors import Interrupted, RlvrError, RunError, TrainingError
-from rlvr.eval.run import evaluate
+from rlvr.eval.record import OtherRecordError
+from rlvr.eval.result import Result
+from rlvr.eval.run import Measurement, evaluate
 from rlvr.policy import optim
 from rlvr.policy.model import load_model
 from rlvr.problems.sampler import Sampler
@@ -124,9 +126,11 @@ def _publish(run: Run, step: int) -> None:
         run.engine.load_weights(run.model, step)
         return
     run.record.phase("prove that the engine takes weights")
+    run.tell(f"proving that {run.engine.name} samples with the weights it is given")
     temperature = run.recipe.sampling.temperature
     with run.signals.deferred():
         proof = prove(run.engine, run.model, step, context=run.renderer.context, temperature=temperature)
+    run.tell(f"proven: its log-probabilities are within {proof.max_nats:.1g} nats of the trainer's")
     run.record.engine(run.engine.name, asdict(proof))
 
 
@@ -204,35 +208,16 @@ def _lag(taken: Taken, step: int) -> dict[str, float]:
 
 def _evaluate(run: Run, state: State, measured: set[tuple[int, str]]) -> None:
     """Measure on every benchmark that has no number for this step yet."""
-    spec, started = run.recipe.eval, perf_counter()
-    sampling = Sampling(
-        max_tokens=spec.max_tokens or run.recipe.sampling.max_tokens,
-        temperature=spec.temperature,
-        top_p=spec.top_p,
-        top_k=spec.top_k,
-        stop_ids=run.renderer.stop_ids,
-    )
+    started = perf_counter()
     for held_out in run.benchmarks:
         benchmark = held_out.benchmark
         if (state.step, benchmark.name) in measured:
             continue
-        with build.scorer([held_out.verifier], run.workers, run.base_dir) as scorer:
-            result = evaluate(
-                benchmark.name,
-                held_out.source,
-                run.renderer,
-                run.engine,
-                scorer,
-                sampling,
-                samples=spec.samples,
-                seed=run.recipe.run.seed,
-                limit=spec.limit,
-                record_path=run.folder.eval_file(state.step, benchmark.name),
-                step=state.step,
-                progress=partial(run.record.phase, f"eval {benchmark.name}"),
-                verifier=benchmark.verifier,
-                expected=benchmark.n,
-            )
+        try:
+            result = _measure(run, state, held_out)
+        except OtherRecordError as other:  # what was asked for has changed since it was stopped half-way
+            run.record.note(f"evaluation {benchmark.name} after step {state.step}, begun anew: {other.what}")
+            result = _measure(run, state, held_out, fresh=True)
         run.record.eval(
             state.step,
             benchmark.name,
@@ -252,6 +237,38 @@ def _evaluate(run: Run, state: State, measured: set[tuple[int, str]]) -> None:
         )
         measured.add((state.step, benchmark.name))
     run.spent("time/eval_s", perf_counter() - started)
+
+
+def _measure(run: Run, state: State, held_out: build.HeldOut, *, fresh: bool = False) -> Result:
+    spec, benchmark = run.recipe.eval, held_out.benchmark
+    sampling = Sampling(
+        max_tokens=spec.max_tokens or run.recipe.sampling.max_tokens,
+        temperature=spec.temperature,
+        top_p=spec.top_p,
+        top_k=spec.top_k,
+        stop_ids=run.renderer.stop_ids,
+    )
+    what = Measurement(
+        benchmark=benchmark.name,
+        sampling=sampling,
+        samples=spec.samples,
+        seed=run.recipe.run.seed,
+        limit=spec.limit,
+        step=state.step,
+        verifier=benchmark.verifier,
+        expected=benchmark.n,
+    )
+    with build.scorer([held_out.verifier], run.workers, run.base_dir) as scorer:
+        return evaluate(
+            what,
+            held_out.source,
+            run.renderer,
+            run.engine,
+            scorer,
+            record_path=run.folder.eval_file(state.step, benchmark.name),
+            progress=partial(run.record.phase, f"eval {benchmark.name}"),
+            fresh=fresh,
+        )
 
 
 def _optimizer(run: Run) -> torch.optim.Optimizer:

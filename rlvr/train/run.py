@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from rlvr import build
-from rlvr.errors import RecipeError, RunError
+from rlvr.errors import RecipeError
 from rlvr.policy import checkpoint
 from rlvr.policy import model as models
 from rlvr.problems.prompts import Renderer
@@ -23,11 +23,12 @@ from rlvr.problems.sources import Source
 from rlvr.recipe.explain import expand
 from rlvr.recipe.load import Loaded
 from rlvr.recipe.schema import Recipe
-from rlvr.rollout.engine import Engine
+from rlvr.rollout.engine import Engine, Tell, log
 from rlvr.runs.atomic import write_bytes_atomic
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.manifest import build_manifest, read_manifest, write_manifest
 from rlvr.runs.writer import Record
+from rlvr.train import resume as resumes
 from rlvr.train.signals import Signals
 
 
@@ -66,6 +67,8 @@ class Run:
     """The writer of that folder."""
     signals: Signals
     """Who turns Ctrl-C into a clean end."""
+    tell: Tell
+    """Who hears what there is no number for."""
     model: Any
     """The policy."""
     tokenizer: Any
@@ -137,8 +140,10 @@ class Run:
 
 @dataclass(slots=True)
 class Voice:
-    """Hears what the engine waits for, for the record; before there is one it keeps what is lasting."""
+    """Hears what the engine waits for, for the record; until there is one it keeps what is lasting."""
 
+    aloud: Tell
+    """Who hears the rest until then."""
     record: Record | None = None
     """Where it goes."""
     said: list[str] = field(default_factory=list)
@@ -146,12 +151,12 @@ class Voice:
 
     def __call__(self, words: str, *, lasting: bool = False) -> None:
         """See `rlvr/rollout/engine.py`."""
-        if self.record is None:
-            self.said += [words] if lasting else []
+        if self.record is not None:
+            (self.record.note if lasting else self.record.phase)(words)
         elif lasting:
-            self.record.note(words)
+            self.said.append(words)
         else:
-            self.record.phase(words)
+            self.aloud(words)
 
 
 def open_run(
@@ -161,69 +166,57 @@ def open_run(
     environment_data_dir: str | None,
     signals: Signals,
     stack: ExitStack,
+    tell: Tell = log,
 ) -> tuple[Run, State]:
     """Everything a run needs, and where it stands; its lock and engine are let go when `stack` unwinds.
 
-    A new run's folder is made last: a recipe, data or model that is wrong leaves nothing behind.
+    A new run's folder is made last: a recipe, data or model that is wrong leaves nothing behind.  `tell`
+    hears what the engine waits for until then.
     """
     recipe, base_dir = loaded.recipe, loaded.path.parent.resolve()
     torch.set_num_threads(recipe.run.threads or os.cpu_count() or 1)
-    data = build.data_dir(loaded, environment_data_dir)
-    source = build.source(recipe.problems, base_dir, data)
-    worked = recipe.warm_start and build.worked(recipe.warm_start, recipe.problems, base_dir, data)
-    benchmarks = build.benchmarks(recipe, base_dir, data)
+    data = _data(loaded, environment_data_dir)
     notes: list[str] = []
-    restored = None
-    if resume is not None:
-        stack.enter_context(resume.lock())
-        checkpoint.remove_leftovers(resume.checkpoints)
-        restored = checkpoint.latest(resume.checkpoints, on_damage=notes.append, set_aside=True)
-        _something_to_continue(resume, restored, notes)
-        _same_data(resume, source)
+    restored = _restored(resume, data, notes, stack) if resume is not None else None
+    state = State(**restored.state) if restored else State(phase="warm" if data.worked else "step")
     model, tokenizer = build.policy(loaded, restored.model if restored else None)
     renderer = build.renderer(tokenizer, model)
     _room_to_write(recipe, renderer)
-    with build.scorer([*recipe.verifier, *(held_out.verifier for held_out in benchmarks)], 1, base_dir):
+    files = resumes.file_hashes(recipe, base_dir, data.worked, model)
+    if resume is not None:
+        before = read_manifest(resume).files
+        notes += resumes.changed_files(before, files, is_warm=state.phase == "warm")
+    verifiers = [*recipe.verifier, *(held_out.verifier for held_out in data.benchmarks)]
+    with build.scorer(verifiers, 1, base_dir):
         pass  # each verifier loads and takes its options, or says why not
-    voice = Voice()
-    engine_name, note = build.choose_engine(recipe.sampling.engine, model)
-    notes += [note] if note else []
-    engine = build.engine(
-        engine_name,
-        model,
-        tokenizer,
-        batch_size=recipe.sampling.batch_size,
-        vllm=recipe.vllm,
-        base_dir=base_dir,
-        tell=voice,
-    )
+    voice = Voice(tell)
+    engine = _engine(recipe, model, tokenizer, base_dir, voice, notes)
     stack.callback(engine.close)
     engine.rest()  # the warm start, if there is one, has the device for itself
-    state = State(**restored.state) if restored else State(phase="warm" if worked else "step")
     if resume is None:
-        folder = _new_folder(loaded, source, model)
+        folder = _new_folder(loaded, data.source, model, files)
         stack.enter_context(folder.lock())
     else:
         folder = resume
         write_bytes_atomic(folder.expanded_recipe, expand(recipe).encode())
-        _note_steps(folder, recipe.run.steps)
-    record = Record(folder, state.step if restored else None, state.warm_step)
+        resumes.note_recipe(folder, recipe, files)
+    voice.record = record = Record(folder, state.step if restored else None, state.warm_step)
     for note in notes + voice.said:
         record.note(note)
-    voice.record = record
     run = Run(
         recipe=recipe,
         base_dir=base_dir,
         folder=folder,
         record=record,
         signals=signals,
+        tell=tell,
         model=model,
         tokenizer=tokenizer,
         renderer=renderer,
         engine=engine,
-        source=source,
-        worked=worked,
-        benchmarks=benchmarks,
+        source=data.source,
+        worked=data.worked,
+        benchmarks=data.benchmarks,
         workers=recipe.run.verify_workers or min(8, os.cpu_count() or 1),
         restored=restored,
         saved=state.name if restored else "",
@@ -231,12 +224,57 @@ def open_run(
     return run, state
 
 
-def resumed_recipe(folder: RunFolder, loaded: Loaded) -> Loaded:
-    """The recipe read from a run folder, with relative paths where they were."""
-    return replace(loaded, path=Path(read_manifest(folder).base_dir) / folder.expanded_recipe.name)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """All that a run reads problems from."""
+
+    source: Source
+    """What it practises on."""
+    worked: Any | None
+    """Worked solutions of the warm start."""
+    benchmarks: list[build.HeldOut]
+    """Held-out sets."""
 
 
-def _new_folder(loaded: Loaded, source: Source, model: Any) -> RunFolder:
+def _data(loaded: Loaded, environment_data_dir: str | None) -> Data:
+    recipe, base_dir = loaded.recipe, loaded.path.parent.resolve()
+    folder = build.data_dir(loaded, environment_data_dir)
+    return Data(
+        source=build.source(recipe.problems, base_dir, folder),
+        worked=recipe.warm_start and build.worked(recipe.warm_start, recipe.problems, base_dir, folder),
+        benchmarks=build.benchmarks(recipe, base_dir, folder),
+    )
+
+
+def _restored(
+    folder: RunFolder, data: Data, notes: list[str], stack: ExitStack
+) -> checkpoint.Checkpoint | None:
+    """The newest whole checkpoint of a run that is this process's from now on."""
+    stack.enter_context(folder.lock())
+    checkpoint.remove_leftovers(folder.checkpoints)
+    found = checkpoint.latest(folder.checkpoints, on_damage=notes.append, set_aside=True)
+    resumes.something_to_continue(folder, found, notes)
+    resumes.same_data(folder, data.source)
+    return found
+
+
+def _engine(
+    recipe: Recipe, model: Any, tokenizer: Any, base_dir: Path, voice: Voice, notes: list[str]
+) -> Engine:
+    name, note = build.choose_engine(recipe.sampling.engine, model)
+    notes += [note] if note else []
+    return build.engine(
+        name,
+        model,
+        tokenizer,
+        batch_size=recipe.sampling.batch_size,
+        vllm=recipe.vllm,
+        base_dir=base_dir,
+        tell=voice,
+    )
+
+
+def _new_folder(loaded: Loaded, source: Source, model: Any, files: Mapping[str, str]) -> RunFolder:
     recipe = loaded.recipe
     name = recipe.run.name or f"{loaded.path.stem}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder = RunFolder.create(Path(recipe.run.dir), name)
@@ -251,37 +289,12 @@ def _new_folder(loaded: Loaded, source: Source, model: Any) -> RunFolder:
         model_hash=models.fingerprint(model),
         data_hash=source.fingerprint,
         base_dir=str(loaded.path.parent.resolve()),
+        recipe=resumes.flat(recipe),
+        files=files,
         gpus=[torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     )
     write_manifest(folder, manifest)
     return folder
-
-
-def _note_steps(folder: RunFolder, steps: int) -> None:
-    manifest = read_manifest(folder)
-    if manifest.steps != steps:
-        write_manifest(folder, manifest.model_copy(update={"steps": steps}))
-
-
-def _something_to_continue(
-    folder: RunFolder, restored: checkpoint.Checkpoint | None, damage: Sequence[str]
-) -> None:
-    """A run without a whole checkpoint may start over only while nothing of it would be lost."""
-    if restored is None and any(folder.rollouts.glob("step-*")):
-        why = "; ".join(damage) or f"{folder.checkpoints} holds none"
-        raise RunError(
-            f"{folder.path}: no checkpoint to continue from ({why}). Its record is left as it is: put a "
-            "checkpoint back, or start a new run."
-        )
-
-
-def _same_data(folder: RunFolder, source: Source) -> None:
-    before = read_manifest(folder).data_hash
-    if source.fingerprint != before:
-        raise RunError(
-            f"{folder.path}: {source.name} has changed since the run began (sha256 {before[:12]} then, "
-            f"{source.fingerprint[:12]} now); put the data back, or start a new run."
-        )
 
 
 def _room_to_write(recipe: Recipe, renderer: Renderer) -> None:

@@ -90,7 +90,8 @@ def _watch_plain(watched: Watched, stop: threading.Event | None, console: Consol
         for row in fresh:
             for text in _texts(watched, row, status):
                 console.out(text, highlight=False)
-    if _is_over(status):
+    # A trainer that stops says itself why: its terminal need not read it twice.
+    if _is_over(status) and not (stop is not None and status.state == "stopped"):
         console.out(_ending(watched, status), highlight=False)
 
 

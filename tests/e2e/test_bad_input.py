@@ -184,6 +184,7 @@ def test_a_run_of_that_name_is_not_overwritten(place):
         (["--resume", "made/rum"], "did you mean `run`"),
         (["--resume", "made/run", "--set", "optim.learning_rate=1"], "a run goes on as it began"),
         (["r.yaml", "--set", "run.stpes=1"], "did you mean `steps`"),
+        (["--resume", "made/run", "--set", "run.stpes=1"], "did you mean `steps`"),
     ],
 )
 def test_commands_that_are_wrong(place, capsys, arguments, fragment):

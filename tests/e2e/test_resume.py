@@ -114,6 +114,7 @@ def test_a_signal_stops_cleanly_and_the_rest_can_follow(whole, tmp_path, number,
     done = status(run)["step"]
     assert 2 <= done < 6
     assert f"stopped after step {done}; continue with: rlvr train --resume {run}" in said
+    assert said.count("stopped") == 1
     assert "Traceback" not in said
     assert checkpoints(run)[-1] == f"step-{done:06d}", "the last finished step is not saved"
     assert leftovers(run) == []

@@ -130,7 +130,8 @@ def test_a_server_that_always_dies_stops_the_run_with_a_checkpoint(tmp_path):
             os.kill(pid, signal.SIGKILL)
         assert process.ends() == 2
         assert [place for place in places if place.exists()] == []
-        assert "failed 1 times, vllm.failures = 0" in process.said()
+        assert process.said().count("failed 1 times, vllm.failures = 0") == 1
+        assert f"continue with: rlvr train --resume {run}" in process.said()
         check_ended(process)
     ended = read_status(run)
     assert ended.state == "stopped"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlvr.cli.eval import _choose, _folder, _save
+from rlvr.cli.eval import _choose, _save
+from rlvr.cli.subject import Subject
 from rlvr.errors import RecipeError, RunError
 from rlvr.eval.result import summarise
 from rlvr.policy.model import fingerprint, make_model
@@ -72,6 +73,10 @@ def test_list_names_the_benchmarks_without_torch(tmp_path):
         (["m"], "say what to measure"),
         (["m", "-b", "gsm9k"], "did you mean `gsm8k`"),
         (["m", "-b", "./none.jsonl"], "none.jsonl: no such file"),
+        (["m", "-b", "story", "--engine", "vlm_local"], "did you mean `vllm_local`"),
+        (["m", "-b", "story", "--device", "gpu"], "--device = gpu: no such device"),
+        (["m", "-b", "story", "--dtype", "half"], "--dtype half: must be float32 or bfloat16"),
+        (["m", "-b", "story", "--server", "localhost:8000"], "--server localhost:8000: must be an address"),
     ],
 )
 def test_mistakes_are_said_before_a_model_is_loaded(tmp_path, arguments, message):
@@ -106,12 +111,10 @@ def test_results_are_merged_by_benchmark_and_written_whole(tmp_path):
 
 def test_folders_are_named_after_model_and_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "manifest.json").touch()
     (tmp_path / "model").mkdir()
-    assert _folder("run", "0" * 64) == Path("run/evals/model-00000000")
-    assert _folder("model/", "12345678" + "0" * 56) == Path("evals/model-12345678")
-    assert _folder("Qwen/Qwen3-0.6B", "a" * 64) == Path("evals/Qwen-Qwen3-0.6B-aaaaaaaa")
+    assert Subject("run", run=Path("run")).folder("0" * 64) == Path("run/evals/model-00000000")
+    assert Subject("model/").folder("12345678" + "0" * 56) == Path("evals/model-12345678")
+    assert Subject("Qwen/Qwen3-0.6B").folder("a" * 64) == Path("evals/Qwen-Qwen3-0.6B-aaaaaaaa")
 
 
 def test_fingerprint_follows_the_weights():

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from rlvr.errors import EngineError, ModelError, ProblemsError, RecipeError, RunError
 from rlvr.eval.result import Result
-from rlvr.eval.run import evaluate
+from rlvr.eval.run import Measurement, evaluate
 from rlvr.eval.table import render
 from rlvr.policy.model import make_model
 from rlvr.problems.prompts import Renderer
@@ -77,6 +77,12 @@ def table(n=5, question="q"):
     return Table(name="made:test", fingerprint="f" * 64, problems=problems)
 
 
+def made(**keys):
+    return Measurement(
+        **{"benchmark": "made", "sampling": Sampling(max_tokens=8), "samples": 4, "seed": 0} | keys
+    )
+
+
 @pytest.fixture(scope="module")
 def scorer():
     with Pool([Spec(name="rlvr_verifiers.exact:exact")], 2) as pool:
@@ -91,11 +97,10 @@ def renderer():
 @pytest.fixture
 def run(scorer, renderer, tmp_path):
     def call(engine=None, source=None, sampling=None, **keys) -> Result:
-        settings = {"samples": 4, "seed": 1, "record_path": tmp_path / "made.jsonl", **keys}
-        sampling = sampling or Sampling(max_tokens=8)
-        return evaluate(
-            "made", source or table(), renderer, engine or Scripted(), scorer, sampling, **settings
-        )
+        how = {"record_path": tmp_path / "made.jsonl"}
+        how |= {key: keys.pop(key) for key in ("record_path", "progress", "fresh") if key in keys}
+        what = made(**{"seed": 1, "sampling": sampling or Sampling(max_tokens=8), **keys})
+        return evaluate(what, source or table(), renderer, engine or Scripted(), scorer, **how)
 
     return call
 
@@ -149,9 +154,7 @@ def test_a_verifier_that_breaks_counts_as_not_right_and_is_shown(renderer, tmp_p
     spec = Spec(name="./odd.py:odd", base_dir=tmp_path)
     with Pool([spec], 1) as pool:
         judge = Scorer(pool, [spec], "keep", 1, 64)
-        result = evaluate(
-            "made", table(), renderer, Scripted(), judge, Sampling(max_tokens=8), samples=4, seed=0
-        )
+        result = evaluate(made(), table(), renderer, Scripted(), judge)
     assert result.shares["error"] == pytest.approx(9 / 20)
     assert result.avg_at_k == pytest.approx(8 / 20)
     assert result.complete
@@ -322,7 +325,7 @@ def test_checking_overlaps_with_sampling(renderer, tmp_path):
     spec = Spec(name="./slow.py:slow", base_dir=tmp_path)
     with Pool([spec], 2) as pool:
         judge = Scorer(pool, [spec], "keep", 1, 64)
-        result = evaluate("made", table(), renderer, Slow(), judge, Sampling(max_tokens=8), samples=4, seed=0)
+        result = evaluate(made(), table(), renderer, Slow(), judge)
     # 5 x 0.3 s of sampling, 20 x 0.1 / 2 s of checking: 2.5 s one after the other.
     assert result.seconds < 2.3
 
@@ -344,9 +347,8 @@ def test_a_real_model_evaluates_twice_alike(scorer):
     source = open_source(source="story", split="test", base_dir=None, limit=6)
     results = [
         evaluate(
-            "story", source, renderer,
-            HfEngine(model, tokenizer_decode(renderer), pad_id=tokenizer.pad_token_id, slots=slots),
-            scorer, Sampling(max_tokens=12), samples=3, seed=0,
+            made(sampling=Sampling(max_tokens=12), samples=3), source, renderer,
+            HfEngine(model, tokenizer_decode(renderer), pad_id=tokenizer.pad_token_id, slots=slots), scorer,
         )
         for slots in (4, 18)
     ]  # fmt: skip

@@ -94,6 +94,19 @@ def test_entries_of_lists(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "path"),
+    [("key", "HERE/key"), ("../key", "HERE/../key"), ("/etc/key", "/etc/key"), ("~/key", "~/key")],
+)
+def test_the_file_of_a_key_is_looked_for_where_it_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, path: str
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert loaded(tmp_path, f"vllm.key_file={value}").recipe.vllm.key_file == path.replace("HERE", str(here))
+
+
+@pytest.mark.parametrize(
     ("setting", "message"),
     [
         ("algorithm.clip_hgih=0.3", "`algorithm.clip_hgih` is no key of a recipe; did you mean `clip_high`?"),

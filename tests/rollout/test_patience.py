@@ -18,7 +18,8 @@ from rlvr.rollout.patience import HungError, patience
 from rlvr.types import Sampling
 from tests.checkout import ROOT
 from tests.rollout import vllm_cases as cases
-from tests.rollout.vllm_cases import PURPOSE, generate, hurry, requests, said, samples_from, taken
+from tests.rollout.asked import generate, requests, said, stops
+from tests.rollout.vllm_cases import PURPOSE, hurry, samples_from, taken
 
 DEADLINE_S = 1.0
 
@@ -211,17 +212,6 @@ def test_a_replaced_stderr_is_no_obstacle(monkeypatch):
 # A real vLLM that breaks while it samples
 
 
-@pytest.fixture(scope="module")
-def rack():
-    with cases.rack() as held:
-        yield held
-
-
-@pytest.fixture
-def tied(rack):
-    return taken(rack, "tied")
-
-
 def after(steps, true, breaks):
     """`true`, until it was called `steps` times: then `breaks` in its place, for good."""
     done = []
@@ -272,7 +262,7 @@ FAULTS = {
 def test_a_broken_engine_is_started_anew_and_says_the_same(monkeypatch, tied, fault):
     engine, model, tokenizer = tied
     steps, breaks, cause = FAULTS[fault]
-    sampling = Sampling(max_tokens=30, stop_ids=cases.stops(tokenizer))
+    sampling = Sampling(max_tokens=30, stop_ids=stops(tokenizer))
     expected = said(generate(engine, requests(), sampling))
     told = []
     monkeypatch.setattr(engine, "_tell", lambda words, *, lasting=False: told.append((words, lasting)))

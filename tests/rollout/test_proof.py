@@ -15,7 +15,8 @@ from rlvr.rollout.hf import HfEngine
 from rlvr.rollout.proof import EXACT_NATS as LIMITS
 from rlvr.rollout.proof import PROMPT_TOKENS, SIBLINGS, TOKENS, TRIAL, prove
 from rlvr.types import Sampling
-from tests.rollout.vllm_cases import decoder, request, small, untied
+from tests.rollout.asked import request
+from tests.rollout.vllm_cases import decoder, small, untied
 
 EXACT_NATS = LIMITS["cpu"]
 

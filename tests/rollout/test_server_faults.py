@@ -241,16 +241,32 @@ def test_when_one_of_two_dies_the_other_does_its_work(two):
 )
 def test_a_server_that_does_not_fit_is_refused(one, change, words):
     one.about |= change
-    with pytest.raises(EngineError, match=words), served(one):
+    match = rf"{words}.*Start it with: rlvr serve MODEL --dtype float32 --port \d+$"
+    with pytest.raises(EngineError, match=match), served(one):
         pass
 
 
 def test_a_wrong_key_and_a_missing_server_are_named(one):
-    with pytest.raises(EngineError, match=r"wants another key: see vllm.key_file"), served(one, key="guess"):
+    with (
+        pytest.raises(EngineError, match=r"runs, but its key differs.*vllm.key_file") as raised,
+        served(one, key="guess"),
+    ):
         pass
+    assert "Start it" not in str(raised.value)
     one.url = "http://127.0.0.1:9"
     with pytest.raises(EngineError, match=r"did not answer for 1 s.*rlvr serve MODEL"), served(one):
         pass
+
+
+def test_a_server_that_is_not_there_is_said_at_once_and_waited_for_as_long_as_asked():
+    model, tokenizer = tiny()
+    told, begun = [], time.monotonic()
+    settings = VllmSettings(dtype="float32", on_gpu=False, context=256, sequences=8)
+    fleet = Fleet(urls=["http://127.0.0.1:9"], key=KEY, patience_s=0.3)
+    with pytest.raises(EngineError, match=r"Start it with: rlvr serve MODEL --dtype float32 --port 9"):
+        VllmServer(model, tokenizer.batch_decode, settings, fleet, tell=lambda words, **_: told.append(words))
+    assert time.monotonic() - begun < 5
+    assert told == ["waiting for http://127.0.0.1:9 (nothing listens there), up to 0.3 s"]
 
 
 def test_who_leaves_in_the_middle_aborts_what_he_asked(one):

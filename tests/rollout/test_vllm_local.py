@@ -14,18 +14,8 @@ from rlvr.policy.model import fingerprint
 from rlvr.rollout.proof import prove
 from rlvr.types import Sampling
 from tests.rollout import vllm_cases as cases
-from tests.rollout.vllm_cases import EXACT, LENGTHS, farthest, generate, request, requests, said, versions
-
-
-@pytest.fixture(scope="module")
-def rack():
-    with cases.rack() as held:
-        yield held
-
-
-@pytest.fixture
-def tied(rack):
-    return cases.taken(rack, "tied")
+from tests.rollout.asked import LENGTHS, generate, request, requests, said, stops
+from tests.rollout.vllm_cases import EXACT, farthest, versions
 
 
 def test_starting_leaves_the_trainers_process_as_it_was(rack, tied):
@@ -53,7 +43,7 @@ def test_greedy_is_transformers_greedy_token_for_token(tied):
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.3])
 def test_logprobs_are_those_of_a_full_forward_pass(tied, temperature):
     engine, model, tokenizer = tied
-    sampling = Sampling(max_tokens=24, temperature=temperature, stop_ids=cases.stops(tokenizer))
+    sampling = Sampling(max_tokens=24, temperature=temperature, stop_ids=stops(tokenizer))
     groups = generate(engine, requests(), sampling)
     assert sum(len(c.token_ids) for g in groups for c in g.completions) > 100
     assert farthest(model, groups, sampling) < EXACT
@@ -65,9 +55,7 @@ def test_logprobs_are_those_of_a_full_forward_pass(tied, temperature):
 def test_truncated_sampling_has_the_renormalised_distribution(tied, top_k, top_p):
     """A token that truncation takes away would be infinitely far."""
     engine, model, tokenizer = tied
-    sampling = Sampling(
-        max_tokens=12, temperature=0.9, top_k=top_k, top_p=top_p, stop_ids=cases.stops(tokenizer)
-    )
+    sampling = Sampling(max_tokens=12, temperature=0.9, top_k=top_k, top_p=top_p, stop_ids=stops(tokenizer))
     assert farthest(model, generate(engine, requests(), sampling), sampling) < EXACT
 
 
@@ -106,7 +94,7 @@ def test_first_tokens_over_4000_siblings_follow_the_softmax(tied):
 @pytest.mark.parametrize("order", ["forward", "backward", "odd ones first", "one by one"])
 def test_neighbours_and_order_change_nothing(tied, order):
     engine, _, tokenizer = tied
-    sampling = Sampling(max_tokens=20, stop_ids=cases.stops(tokenizer))
+    sampling = Sampling(max_tokens=20, stop_ids=stops(tokenizer))
     asked = requests((3, 1, 8, 2, 5, 3, 1, 4, 2))
     expected = said(generate(engine, asked, sampling))
     rounds = {
@@ -134,7 +122,7 @@ def test_other_seeds_say_other_things(tied):
 
 def test_finish_stop_token_and_length(tied):
     engine, _, tokenizer = tied
-    sampling = Sampling(max_tokens=20, stop_ids=cases.stops(tokenizer))
+    sampling = Sampling(max_tokens=20, stop_ids=stops(tokenizer))
     rows = [row for group in said(generate(engine, requests(), sampling)).values() for row in group]
     assert {finish for _, finish, _ in rows} == {"stop", "length"}
     assert len({tokens[-1] for tokens, finish, _ in rows if finish == "stop"}) > 1
@@ -190,7 +178,7 @@ def test_siblings_share_the_computation_of_their_prompt(monkeypatch, tied):
 def test_groups_come_as_they_finish(tied):
     engine, _, tokenizer = tied
     asked = [request(i, 5, [1, 2]) for i in range(60)]
-    order = [i for i, _ in engine.generate(asked, Sampling(max_tokens=40, stop_ids=cases.stops(tokenizer)))]
+    order = [i for i, _ in engine.generate(asked, Sampling(max_tokens=40, stop_ids=stops(tokenizer)))]
     assert sorted(order) == list(range(60))
     assert order != sorted(order)
     assert list(engine.generate([], Sampling(max_tokens=3))) == []
@@ -199,7 +187,7 @@ def test_groups_come_as_they_finish(tied):
 @pytest.mark.parametrize("how", ["closed", "forgotten", "raised into"])
 def test_an_engine_that_was_abandoned_midway_goes_on(tied, how):
     engine, model, tokenizer = tied
-    sampling = Sampling(max_tokens=30, stop_ids=cases.stops(tokenizer))
+    sampling = Sampling(max_tokens=30, stop_ids=stops(tokenizer))
     expected = said(generate(engine, requests(), sampling))
     before = engine._llm
     stream = engine.generate(requests(), sampling)
@@ -345,7 +333,7 @@ def test_what_cannot_start_says_so_and_leaves_nothing_behind(tmp_path, monkeypat
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before, around = cases.children(), cases.surroundings()
     for more, message in (
-        ({"options": {"max_model_len": 10**9}}, "vLLM does not start: "),
+        ({"options": {"max_num_batched_tokens": 3}}, "vLLM does not start: max_num_batched_tokens .3. is"),
         ({"options": {"load_format": "auto"}}, "`load_format` is set by rlvr"),
         ({"tensor_parallel": 2}, r"vllm\.tensor_parallel > 1 needs sampling\.engine: vllm_server"),
     ):

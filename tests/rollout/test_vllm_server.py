@@ -238,4 +238,4 @@ def test_an_adapter_is_served_without_merging_and_updated_in_place():
 def test_a_server_that_cannot_start_says_why():
     model, tokenizer = made()
     with pytest.raises(EngineError, match=r"(?s)vllm server.*rlvr doctor"):
-        served(model, tokenizer, [], options={"max_num_seqs": -3})
+        served(model, tokenizer, [], options={"max_num_batched_tokens": 3})

@@ -7,15 +7,16 @@ import pytest
 
 from rlvr.errors import EngineError
 from rlvr.policy.model import add_lora
+from rlvr.rollout.vllm_options import OWNED
 from rlvr.rollout.vllm_settings import (
     CPU_BATCH,
     CPU_BLOCK,
     LEAST_CACHE,
     MOST_CPU_CACHE,
-    OWNED,
     cpu_cache,
     engine_arguments,
     quiet_environment,
+    serve_command,
     write_config,
 )
 from tests.rollout.vllm_cases import settings, small
@@ -33,8 +34,11 @@ def test_what_keeps_weights_and_logprobs_right_is_not_for_options(config, name):
 
 
 def test_other_options_come_last(config):
-    arguments = engine_arguments(settings(options={"max_num_seqs": 5, "seed": 3}), "folder", config)
-    assert (arguments["max_num_seqs"], arguments["seed"]) == (5, 3)
+    arguments = engine_arguments(
+        settings(options={"max-num-batched-tokens": 512, "seed": 3}), "folder", config
+    )
+    assert (arguments["max_num_batched_tokens"], arguments["seed"]) == (512, 3)
+    assert "max-num-batched-tokens" not in arguments
 
 
 def test_the_policy_decides_model_type_and_sizes(config):
@@ -102,8 +106,30 @@ def test_the_cpu_cache_holds_every_sequence_within_bounds(config):
     between = replace(one, sequences=100, context=10_001)
     assert cpu_cache(between, config) == 100 * 314 * 32 * token
     assert cpu_cache(replace(between, dtype="bfloat16"), config) == 100 * 314 * 32 * token // 2
-    arguments = engine_arguments(replace(between, kv_cache_bytes=12345), "folder", config)
-    assert arguments["kv_cache_memory_bytes"] == 12345
+    arguments = engine_arguments(replace(between, kv_cache_bytes=2**25), "folder", config)
+    assert arguments["kv_cache_memory_bytes"] == 2**25
+
+
+def test_a_cache_that_holds_not_one_sequence_is_refused(config):
+    # 8 blocks of 32 tokens of 512 bytes are 128 KiB
+    assert engine_arguments(settings(kv_cache_bytes=2**17), "folder", config)
+    with pytest.raises(EngineError, match=r"vllm\.kv_cache = 0\.125 MiB: .* 256 tokens, takes .*; set 1 MiB"):
+        engine_arguments(settings(kv_cache_bytes=2**17 - 1), "folder", config)
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "command"),
+    [
+        ("http://127.0.0.1:8000", {}, "rlvr serve MODEL --dtype float32"),
+        (
+            "http://10.0.0.5:8001",
+            {"dtype": "bfloat16", "lora_rank": 16},
+            "rlvr serve MODEL --dtype bfloat16 --lora-rank 16 --host 10.0.0.5 --port 8001",
+        ),
+    ],
+)
+def test_the_command_that_starts_a_fitting_server(url, more, command):
+    assert serve_command(small()[0], settings(**more), url) == command
 
 
 @pytest.mark.parametrize("is_adapted", [False, True])

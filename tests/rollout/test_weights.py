@@ -175,17 +175,6 @@ def test_an_interruption_while_the_weights_are_being_changed_restores_them(monke
 # Weights on their way into a real vLLM: whatever is done to them, it never says a wrong version.
 
 
-@pytest.fixture(scope="module")
-def rack():
-    with cases.rack() as held:
-        yield held
-
-
-@pytest.fixture
-def tied(rack):
-    return taken(rack, "tied")
-
-
 def head_keeps_its_packed_weights(patch, engine):
     from rlvr.rollout import vllm_worker
 

@@ -24,12 +24,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from rlvr.policy.model import add_lora
 from rlvr.rollout import patience
 from rlvr.rollout.vllm_settings import VllmSettings
-from rlvr.types import Message, Problem, Request, Sampling
+from rlvr.types import Sampling
+from tests.rollout.asked import LENGTHS, generate, requests
 from tests.tiny import tiny
 
 CONTEXT = 256
-LENGTHS = (3, 40, 1, 17, 90, 5, 8, 70, 33)
-THREE_EACH = (3,) * len(LENGTHS)
 EXACT = 1e-4
 """Nats a token: float32, rounding alone."""
 PURPOSE = "broken on purpose"
@@ -92,51 +91,8 @@ OTHERS = {
 }
 
 
-# Requests
-
-
 def decoder(tokenizer):
     return lambda rows: tokenizer.batch_decode(rows, skip_special_tokens=True)
-
-
-def prompt(index, length):
-    """Ordinary tokens, another row for every index."""
-    return tuple(6 + (index * 31 + place * 7 + place * place) % 40 for place in range(length))
-
-
-def request(index, length, seeds):
-    turn = (Message(role="user", content="?"),)
-    problem = Problem(id=str(index), messages=turn, answer=0)
-    return Request(problem=problem, prompt_ids=prompt(index, length), seeds=tuple(seeds))
-
-
-def requests(sizes=THREE_EACH):
-    rows = zip(LENGTHS, sizes, strict=True)
-    return [request(i, length, range(1000 * i, 1000 * i + size)) for i, (length, size) in enumerate(rows)]
-
-
-def generate(engine, asked, sampling):
-    """The groups in the order of their requests; each index must come exactly once."""
-    answered = list(engine.generate(asked, sampling))
-    assert sorted(index for index, _ in answered) == list(range(len(asked)))
-    for index, group in answered:
-        assert (group.problem, group.prompt_ids) == (asked[index].problem, asked[index].prompt_ids)
-        assert len(group.completions) == len(asked[index].seeds)
-    return [group for _, group in sorted(answered, key=lambda pair: pair[0])]
-
-
-def said(groups):
-    """What was drawn, without log-probabilities, by problem."""
-    return {g.problem.id: [(c.token_ids, c.finish, c.text) for c in g.completions] for g in groups}
-
-
-def versions(groups):
-    return {c.version for g in groups for c in g.completions}
-
-
-def stops(tokenizer):
-    """Enough different ends that a random model finds one about every ten tokens."""
-    return (tokenizer.eos_token_id, 7, 12, 19, 30)
 
 
 # What the trainer's model says
@@ -178,6 +134,10 @@ def farthest(model, groups, sampling):
             off = (expected - torch.tensor(completion.logprobs).double()).abs().max()
             worst = max(worst, float(off)) if off.isfinite() else torch.inf
     return worst
+
+
+def versions(groups):
+    return {c.version for g in groups for c in g.completions}
 
 
 def samples_from(engine, model, version):

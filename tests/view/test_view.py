@@ -108,6 +108,15 @@ def test_a_resumed_run_does_not_repeat_its_lines(tmp_path):
     assert said.count("step 5/6") == 2  # its line and the ending
 
 
+def test_a_trainers_own_view_leaves_it_to_the_trainer_to_say_why_it_stopped(tmp_path):
+    run = learning_run(tmp_path, steps=6, finished=False)
+    Record(run, 5).finish("stopped by signal 2")
+    over = threading.Event()
+    over.set()
+    assert "stopped by signal 2" in watched(run.path)
+    assert "stopped" not in watched(run.path, over)
+
+
 def test_half_written_files_do_not_disturb(tmp_path):
     run = learning_run(tmp_path, steps=3, finished=False)
     with run.metrics.open("a") as file:
