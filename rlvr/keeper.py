@@ -15,12 +15,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 PASSES = 3
 """A process may fork while the list is read; what it left is found in the next pass."""
 CLOSING_S = 5.0
 """Time for it to clear up while the trainer waits."""
+DYING_S = 3.0
+"""Time for what was killed to be gone: a process with gigabytes of memory dies slowly."""
 SESSION = "session"
 """Name of the file that `note_session` writes."""
 SEGMENTS = ("/dev/shm/psm_", "/dev/shm/sem.mp-")
@@ -71,7 +74,10 @@ def note_session(folder: str, leader: int) -> None:
 
 
 def kill_below(folder: str) -> None:
-    """Kill every process whose temporary folder lies in `folder`, and those of sessions noted there."""
+    """Kill every process whose temporary folder lies in `folder`, and those of sessions noted there.
+
+    When this returns they are gone, unless the kernel takes longer than `DYING_S`.
+    """
     marker = f"TMPDIR={folder}/".encode()
     leaders: set[int] = set()
     segments: set[str] = set()
@@ -83,11 +89,16 @@ def kill_below(folder: str) -> None:
             if leader.isdigit() and _started(int(leader)) in (started, ""):
                 leaders.add(int(leader))
                 segments.update(s for s in noted if s.startswith(SEGMENTS))
+    killed: set[int] = set()
     for _ in range(PASSES):
         for pid in {pid for pid in _processes() if _carries(pid, marker)} | _of_sessions(leaders):
             segments |= _segments(pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+    deadline = time.monotonic() + DYING_S
+    while any(map(_lives, killed)) and time.monotonic() < deadline:
+        time.sleep(0.01)
     for segment in segments:
         with contextlib.suppress(OSError):
             os.unlink(segment)
@@ -116,6 +127,12 @@ def _segments(pid: int) -> set[str]:
     """Files of shared memory that Python's multiprocessing made and the process has mapped."""
     words = _read(pid, "maps").decode(errors="replace").split()
     return {word for word in words if word.startswith(SEGMENTS)}
+
+
+def _lives(pid: int) -> bool:
+    """Whether it still runs; one that nobody has reaped yet does not."""
+    state = _read(pid, "stat").rpartition(b")")[2].split()[:1]
+    return bool(state) and state[0] not in (b"Z", b"X")
 
 
 def _started(pid: int) -> str:
