@@ -141,9 +141,9 @@ def check_torch(installed: Installed) -> Iterator[Row]:
 
 def check_packages(installed: Installed) -> Iterator[Row]:
     """What else is always required: those that decide most, and the others in one row while all is well."""
-    for name in ("transformers", "math-verify"):
+    for name in ("transformers", "datasets"):
         yield _pinned(name, installed)
-    names = sorted(installed.required.keys() - {"python", "torch", "transformers", "math-verify"})
+    names = sorted(installed.required.keys() - {"python", "torch", "transformers", "datasets"})
     wrong = [row for name in names if (row := _pinned(name, installed)).status != "ok"]
     yield from wrong or [Row(check="other packages", found=f"{len(names)}, as required")]
 

@@ -18,14 +18,14 @@ from tests.checkout import ROOT
 PINS = {
     "torch": "torch==2.13.*",
     "transformers": "transformers<5.20,>=5.16.1",
-    "math-verify": "math-verify==0.9.*",
+    "datasets": "datasets>=4",
 }
 STAND_INS = dict.fromkeys(("torchvision", "torchaudio", "torchcodec"), "9999+absent")
 VERSIONS = {
     "rlvr": "0.1.0",
     "python": "3.11.7",
     "transformers": "5.19.0",
-    "math-verify": "0.9.0",
+    "datasets": "4.4.1",
     "numpy": "2.3.1",
 }
 CPU = Installed(
@@ -101,11 +101,11 @@ WRONG = [
         "PIP install 'transformers<5.20,>=5.16.1'",
     ),
     (
-        "no math-verify",
-        changed(CPU, {"math-verify": None}),
-        "math-verify",
+        "no datasets",
+        changed(CPU, {"datasets": None}),
+        "datasets",
         "FAIL",
-        "PIP install 'math-verify==0.9.*'",
+        "PIP install 'datasets>=4'",
     ),
     ("old numpy", changed(CPU, {"numpy": "1.26.4"}), "numpy", "FAIL", "PIP install 'numpy>=2'"),
     ("old peft", changed(CPU, {"peft": "0.9.0"}), "peft", "FAIL", "PIP install 'peft>=0.17'"),

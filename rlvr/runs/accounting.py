@@ -2,7 +2,8 @@
 
     issued = scored (right + wrong) + no_answer + timeout + error
 
-`truncated` is counted apart: a completion cut at the limit has one of these verdicts as well.
+`truncated` is counted apart: a completion cut at the limit has one of these verdicts as well.  So is what a
+judge said: a verifier that may ask one says in its part `judged` whether it did.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Sequence
 from statistics import fmean, pstdev
 
 from rlvr.types import ScoredGroup
+
+JUDGED = ".judged"
+"""Ends the name of that part; before it stands the verifier's name."""
 
 
 def tally(groups: Sequence[ScoredGroup]) -> dict[str, float]:
@@ -25,6 +29,7 @@ def tally(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     issued = len(completions)
     return {
         **_rewards(groups),
+        **_judged(groups, issued),
         "verify/issued": float(issued),
         "verify/scored": float(status["right"] + status["wrong"]),
         "verify/no_answer": float(status["no_answer"]),
@@ -53,4 +58,21 @@ def _rewards(groups: Sequence[ScoredGroup]) -> dict[str, float]:
         "batch/zero_variance_share": sum(len(set(group)) <= 1 for group in siblings) / len(groups),
         "batch/all_right_share": sum(v == {True} for v in verdicts) / len(groups),
         "batch/all_wrong_share": sum(v == {False} for v in verdicts) / len(groups),
+    }
+
+
+def _judged(groups: Sequence[ScoredGroup], issued: int) -> dict[str, float]:
+    """Shares of the completions put to a judge and right by its word; nothing where none may be asked."""
+    found = [
+        (asked > 0, verdict.parts.get(name.removesuffix(JUDGED), 0.0) >= 1)
+        for group in groups
+        for verdict in group.verdicts
+        for name, asked in verdict.parts.items()
+        if name.endswith(JUDGED)
+    ]
+    if not found:
+        return {}
+    return {
+        "verify/judged_share": sum(is_asked for is_asked, _ in found) / issued,
+        "verify/judged_right_share": sum(is_asked and is_right for is_asked, is_right in found) / issued,
     }

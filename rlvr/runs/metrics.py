@@ -81,6 +81,13 @@ METRICS = _register(
         _row("verify/no_answer_share", "share", "down", "completions without an answer to check"),
         _row("verify/timeout_share", "share", "down", "checks that ran out of time", rules.timeouts),
         _row("verify/error_share", "share", "down", "checks that failed on our side", rules.errors),
+        _row(
+            "verify/judged_share",
+            "share",
+            "neither",
+            "completions that no rule decided and a judge was asked",
+        ),
+        _row("verify/judged_right_share", "share", "neither", "completions right by a judge's word alone"),
         _row("verify/issued", "count", "neither", "completions sent to be checked", rules.open_accounting),
         _row("verify/scored", "count", "up", "completions judged right or wrong"),
         _row("verify/no_answer", "count", "down", "completions without an answer to check"),
@@ -101,7 +108,9 @@ METRICS = _register(
         ),
         _row("rollout/lag_mean", "versions", "down", "how old the weights that sampled were, oldest token"),
         _row("rollout/lag_max", "versions", "down", "the same of the oldest completion"),
-        _row("rollout/mixed_share", "share", "neither", "completions sampled by more than one weight version"),
+        _row(
+            "rollout/mixed_share", "share", "neither", "completions sampled by more than one weight version"
+        ),
         _row("batch/groups", "count", "neither", "groups that the step trained on"),
         _row(
             "batch/zero_variance_share",
@@ -142,7 +151,7 @@ METRICS = _register(
         _row("time/wait_s", "s", "down", "waiting for groups sampled ahead (max_lag > 0)"),
         _row("time/logprobs_s", "s", "down", "old and reference log-probabilities"),
         _row("time/update_s", "s", "down", "forward, backward and optimizer"),
-        _row("time/sync_s", "s", "down", "handing weights to the engine"),
+        _row("time/sync_s", "s", "down", "handing over the weights that the step before made"),
         _row("time/eval_s", "s", "down", "held-out evaluation"),
         _row("time/save_s", "s", "down", "writing a checkpoint"),
         _row("time/step_s", "s", "down", "the whole step"),

@@ -2,26 +2,30 @@
 
 Before the star stands what it asks for: any of `completion, answer, problem, sandbox, seed`; after the star
 what a recipe may set, typed and checked from the signature.  The function returns bool, float or Verdict.
+`@verifier(explain=function)` adds what `rlvr verifier explain` shows a person whose reward looks wrong.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from rlvr.errors import VerifierError, near_miss
 from rlvr.types import Problem, Status, Verdict
 from rlvr.verify.options import Option, checked_options, option_types
 
-__all__ = ["OFFERED", "Problem", "Status", "Verdict", "Verifier", "verifier"]
+__all__ = ["OFFERED", "Explain", "Problem", "Status", "Verdict", "Verifier", "verifier"]
 
 OFFERED = ("completion", "answer", "problem", "sandbox", "seed")
 """What a verifier may ask for, by name."""
 
 P = ParamSpec("P")
 R = TypeVar("R", bound="bool | float | Verdict")
+
+Explain: TypeAlias = Callable[..., Sequence[tuple[str, str]]]
+"""Says in (label, text) pairs how a verdict comes about; asks by name for what its verifier may ask for."""
 
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
@@ -40,6 +44,8 @@ class Verifier(Generic[P, R]):
     """Names out of `OFFERED` that it asks for."""
     options: Mapping[str, Option]
     """What a recipe may set, by name."""
+    explain: Explain | None = None
+    """Says how its verdict on a completion comes about, where the author wrote that down."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function itself, in this process and without limits (for tests and for other verifiers)."""
@@ -55,39 +61,82 @@ class Verifier(Generic[P, R]):
         return checked_options(self.name, self.options, given)
 
 
-def verifier(function: Callable[P, R]) -> Verifier[P, R]:
-    """Make a verifier of `function`; VerifierError names what is wrong with its signature."""
-    _refuse_unusable(function)
+@overload
+def verifier(function: Callable[P, R], /) -> Verifier[P, R]:
+    """As `@verifier`."""
+
+
+@overload
+def verifier(*, explain: Explain | None = None) -> Callable[[Callable[P, R]], Verifier[P, R]]:
+    """As `@verifier(explain=function)`."""
+
+
+def verifier(
+    function: Callable[P, R] | None = None, /, *, explain: Explain | None = None
+) -> Verifier[P, R] | Callable[[Callable[P, R]], Verifier[P, R]]:
+    """Make a verifier of `function`; VerifierError names what is wrong with its signature.
+
+    `explain` may ask for anything in `OFFERED`, for `options`, all of the check's as a mapping, and, after a
+    bare `*`, for single options of the verifier's own.
+    """
+    if function is None:
+        return lambda decorated: _made(decorated, explain)
+    return _made(function, explain)
+
+
+def _made(function: Callable[P, R], explain: Explain | None) -> Verifier[P, R]:
+    _refuse_unusable(function, "verifier")
     parameters = list(inspect.signature(function).parameters.values())
     for parameter in parameters:
-        _refuse_parameter(function, parameter)
+        _refuse_parameter(_where(function, "verifier"), parameter)
+    options = option_types(function, _place(function), [p for p in parameters if p.kind is KEYWORD])
+    if explain is not None:
+        _refuse_explain(explain, function.__name__, options)
     return Verifier(
         function=function,
         name=function.__name__,
         doc=(inspect.getdoc(function) or "").partition("\n")[0],
         wants=tuple(p.name for p in parameters if p.kind is not KEYWORD),
-        options=option_types(function, _place(function), [p for p in parameters if p.kind is KEYWORD]),
+        options=options,
+        explain=explain,
     )
 
 
-def _refuse_unusable(function: Callable[..., Any]) -> None:
+def _refuse_unusable(function: Callable[..., Any], role: str) -> None:
     if not inspect.isfunction(function):
-        raise VerifierError(
-            f"@verifier is for plain functions, not for {function!r}; write `def name(completion, answer):`."
+        said = (
+            "@verifier is for plain functions"
+            if role == "verifier"
+            else "@verifier(explain=...) is for plain functions"
         )
+        raise VerifierError(f"{said}, not for {function!r}; write `def name(completion, answer):`.")
+    where = _where(function, role)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise VerifierError(
-            f"{_place(function)}: verifier `{function.__name__}` is `async def`; make it a plain `def`: "
-            "it runs in a process of its own and may simply block."
+            f"{where} is `async def`; make it a plain `def`: it runs in a process of its own and may simply "
+            "block."
         )
     if inspect.isgeneratorfunction(function):
-        raise VerifierError(
-            f"{_place(function)}: verifier `{function.__name__}` yields; return a bool, float or Verdict."
-        )
+        result = "a bool, float or Verdict" if role == "verifier" else "a list of (label, text) pairs"
+        raise VerifierError(f"{where} yields; return {result}.")
 
 
-def _refuse_parameter(function: Callable[..., Any], parameter: inspect.Parameter) -> None:
-    where = f"{_place(function)}: verifier `{function.__name__}`"
+def _refuse_explain(explain: Explain, name: str, options: Mapping[str, Option]) -> None:
+    """VerifierError where it asks for something that the verifier `name` could not have."""
+    _refuse_unusable(explain, "explain function")
+    where = _where(explain, "explain function")
+    for parameter in inspect.signature(explain).parameters.values():
+        if parameter.name == "options" and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            continue
+        _refuse_parameter(where, parameter)
+        if parameter.kind is KEYWORD and parameter.name not in options:
+            choices = near_miss(parameter.name, options) or "; it has none"
+            raise VerifierError(
+                f"{where} asks for `{parameter.name}`, which is no option of verifier `{name}`{choices}"
+            )
+
+
+def _refuse_parameter(where: str, parameter: inspect.Parameter) -> None:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         raise VerifierError(f"{where} takes `{parameter}`; name each option after a bare `*` instead.")
     if parameter.kind is parameter.POSITIONAL_ONLY:
@@ -105,6 +154,10 @@ def _refuse_parameter(function: Callable[..., Any], parameter: inspect.Parameter
             f"{where} asks for `{parameter.name}`, which is not among {', '.join(OFFERED)}{guess}"
             " (an option of your own goes after a bare `*`)."
         )
+
+
+def _where(function: Callable[..., Any], role: str) -> str:
+    return f"{_place(function)}: {role} `{function.__name__}`"
 
 
 def _place(function: Callable[..., Any]) -> str:

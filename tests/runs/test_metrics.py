@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,24 @@ def test_accounting_closes_and_truncated_is_counted_apart():
     assert [
         words for words in alarms({**numbers, "verify/issued": 7.0}) if "7 completions issued, 6" in words
     ]
+
+
+def test_what_a_judge_said_is_counted_apart():
+    group = scored(
+        "a", [("right", "stop", 4), ("right", "stop", 4), ("wrong", "stop", 4), ("wrong", "stop", 4)]
+    )
+    plain = tally([group])
+    assert not [name for name in plain if "judged" in name]
+    asked = [(1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]
+    verdicts = tuple(
+        replace(verdict, parts={"math_judge": score, "math_judge.judged": judged})
+        for verdict, (score, judged) in zip(group.verdicts, asked, strict=True)
+    )
+    numbers = tally([replace(group, verdicts=verdicts)])
+    assert numbers.pop("verify/judged_share") == 2 / 4
+    assert numbers.pop("verify/judged_right_share") == 1 / 4
+    assert numbers == plain
+    assert metric("verify/judged_share").unit == metric("verify/judged_right_share").unit == "share"
 
 
 def test_a_step_without_completions_is_counted_too():

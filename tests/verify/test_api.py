@@ -146,6 +146,99 @@ def test_only_functions_are_verifiers():
         verifier(print)
 
 
+def how(completion, answer, problem, sandbox, seed, *, tolerance, mode="loose"):
+    return [("tolerance", f"{tolerance}")]
+
+
+def test_a_verifier_that_explains_is_a_verifier_like_any():
+    explained = verifier(explain=how)(every.function)
+    assert explained.explain is how
+    assert explained("a", 2.0, tolerance=0.5).found == "a 2.0 0.5"
+    assert (explained.name, explained.wants, explained.options) == (every.name, every.wants, every.options)
+    assert every.explain is None
+    assert verifier()(every.function).explain is None
+
+
+def unknown_option(completion, *, tolerence):
+    return []
+
+
+def option_before_the_star(completion, tolerance):
+    return []
+
+
+def explains_anything(completion, **options):
+    return []
+
+
+def yields_rows(completion):
+    yield "label", "text"
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (unknown_option, "no option of verifier `every`; did you mean `tolerance`?"),
+        (option_before_the_star, "asks for `tolerance`, which is not among completion"),
+        (explains_anything, r"`\*\*options`"),
+        (yields_rows, "yields; return a list of \\(label, text\\) pairs"),
+        (positional, "positional-only"),
+        (waits, "async def"),
+    ],
+)
+def test_a_function_that_cannot_explain_is_refused_by_name_and_place(function, said):
+    with pytest.raises(VerifierError, match=said) as error:
+        verifier(explain=function)(every.function)
+    assert f"test_api.py:{function.__code__.co_firstlineno}: explain function" in str(error.value)
+    assert f"`{function.__name__}`" in str(error.value)
+
+
+def test_what_explains_must_be_a_function_and_a_verifier_without_options_says_so():
+    with pytest.raises(VerifierError, match=r"@verifier\(explain=...\) is for plain functions, not for"):
+        verifier(explain="because")(every.function)
+    with pytest.raises(VerifierError, match="no option of verifier `near_all`; it has none"):
+        verifier(explain=unknown_option)(near_all)
+
+
+def near_all(completion):
+    return True
+
+
+TYPED = """
+from typing import assert_type
+
+from rlvr import Verdict, verifier
+
+def how(completion: str, *, loose: bool) -> list[tuple[str, str]]:
+    return [("said", completion)]
+
+@verifier
+def plain(completion: str, *, loose: bool = True) -> bool:
+    return loose
+
+@verifier(explain=how)
+def explained(completion: str, *, loose: bool = True) -> Verdict:
+    return Verdict(score=1.0, status="right", found=completion)
+
+assert_type(plain("a"), bool)
+assert_type(explained("a", loose=False), Verdict)
+"""
+
+
+@pytest.mark.slow
+def test_a_type_checker_knows_the_signature_of_both_forms(tmp_path, pytestconfig):
+    sound, broken = tmp_path / "sound.py", tmp_path / "broken.py"
+    sound.write_text(TYPED)
+    broken.write_text(f"{TYPED}\nexplained(1)\nexplained('a', tight=True)\n")
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache")]
+    for path, faults in ((sound, []), (broken, ["arg-type", "call-arg"])):
+        ran = subprocess.run(
+            [*command, str(path)], capture_output=True, text=True, check=False, cwd=pytestconfig.rootpath
+        )
+        found = [line for line in ran.stdout.splitlines() if ": error:" in line]
+        assert [line.rpartition("[")[2].rstrip("]") for line in found] == faults, ran.stdout + ran.stderr
+
+
 def test_importing_rlvr_imports_nothing_heavy():
     heavy = "{'torch', 'transformers', 'numpy', 'pydantic', 'sympy', 'typer', 'rich'}"
     code = f"import sys, rlvr; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"

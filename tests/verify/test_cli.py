@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -116,6 +119,191 @@ def test_bad_arguments_are_explained(folder):
         "try", STORY, "--completion", "a", "--answer", "1", "--timeout", "5 parsecs"
     )
     assert "no verifier `storry`" in refused("try", "storry", "--completion", "a", "--answer", "1")
+
+
+EXPLAINING = """
+import os
+import subprocess
+import sys
+import time
+
+from rlvr import Verdict, verifier
+
+
+def how(completion, answer, problem, seed, *, depth):
+    print("noise", flush=True)
+    if completion == "hangs":
+        while True:
+            pass
+    if completion == "starts another":
+        with open("pid", "w") as file:
+            file.write(str(subprocess.Popen(["sleep", "600"], start_new_session=True).pid))
+        time.sleep(600)
+    if completion == "raises":
+        raise KeyError("no such thing")
+    if completion == "leaves":
+        sys.exit(3)
+    if completion == "dies":
+        os._exit(3)
+    if completion == "eats":
+        return [("size", str(len(bytearray(2**31))))]
+    if completion == "mumbles":
+        return ["a", "b"]
+    if completion == "says nothing":
+        return []
+    if completion == "rambles":
+        return [("a" * 99, "b" * 10**6)] * 100
+    rows = [("extracted", completion), ("a longer label", "line one\\nline two"), ("depth", f"{depth!r}")]
+    return [*rows, ("hostile", "\\x1b[2Jx\\ud800"), ("meta", f"{problem.meta} {seed} {answer!r}")]
+
+
+@verifier(explain=how)
+def explaining(completion: str, answer: str, *, depth: float = 2, other: bool = False) -> Verdict:
+    if completion == "hangs":
+        time.sleep(60)
+    if completion == "raises":
+        raise ValueError("also broken")
+    return Verdict(score=1.0, status="right", found="it\\x1b", why="as said", parts={"style": 0.5})
+"""
+
+
+def explain(completion, *more, gold="x"):
+    Path("explaining.py").write_text(EXPLAINING)
+    result = run("explain", "./explaining.py:explaining", "--gold", gold, "--completion", completion, *more)
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()
+
+
+def test_explain_prints_what_the_verifier_says_and_the_verdict_aligned(folder):
+    lines = explain("so it is", "--option", "depth=1", "--option", "other=true")
+    verdict = lines.pop(7)
+    assert re.fullmatch(r"verdict         right, score 1, \d+\.\d ms", verdict)
+    assert lines == [
+        "gold            x",
+        "extracted       so it is",
+        "a longer label  line one",
+        "                line two",
+        "depth           1.0",
+        r"hostile         \x1b[2Jx\ud800",
+        "meta            {} 0 'x'",
+        r"found           it\x1b",
+        "why             as said",
+        "parts           style 0.5",
+    ]
+    assert "depth           2" in explain("so it is")
+
+
+def test_explain_takes_a_file_and_a_problem(folder):
+    Path("said.txt").write_text("from a file")
+    Path("problem.json").write_text(json.dumps({"answer": 5, "meta": {"k": 1}}))
+    Path("explaining.py").write_text(EXPLAINING)
+    given = ["--file", "said.txt", "--problem-json", "problem.json"]
+    output = run("explain", "./explaining.py:explaining", *given).output
+    assert "from a file" in output
+    assert "{'k': 1} 0 5" in output
+
+
+@pytest.mark.parametrize(
+    ("gold", "shown"),
+    [
+        ("x", "x"),
+        ("1/2", "1/2"),
+        ("5", "5"),
+        ("0.50", "0.5 (a JSON float; for the text write '\"0.50\"')"),
+        ("[1, 2]", "[1, 2] (a JSON list; for the text write '\"[1, 2]\"')"),
+        ('"[1, 2]"', "[1, 2]"),
+        ("[" * 10**5, "[" * 10**5),
+    ],
+    ids=lambda text: text[:9],
+)
+def test_explain_says_how_it_read_the_gold(folder, gold, shown):
+    assert explain("a", gold=gold)[0].split(maxsplit=1) == ["gold", shown]
+
+
+@pytest.mark.parametrize(
+    ("completion", "said", "verdict"),
+    [
+        ("hangs", "none: it did not end within 0.4 s", "timeout"),
+        ("raises", "none: KeyError: 'no such thing'", "error"),
+        ("leaves", "none: SystemExit: 3", "right"),
+        ("dies", "none: its process ended with exit code 3", "right"),
+        ("eats", "none: MemoryError", "right"),
+        ("mumbles", "none: TypeError: a is no (label, text) pair", "right"),
+    ],
+)
+def test_an_explanation_that_fails_is_told_in_its_place(folder, completion, said, verdict):
+    lines = explain(completion, "--timeout", "400 ms", "--memory", "1 GiB")
+    assert lines[1].startswith(f"explanation  {said}")
+    assert lines[2].startswith(f"verdict      {verdict}, score")
+
+
+def test_a_killed_explanation_leaves_no_process_and_no_files(folder, monkeypatch):
+    litter = folder / "litter"
+    litter.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(litter))
+    assert "did not end within 0.4 s" in explain("starts another", "--timeout", "400 ms")[1]
+    pid = Path("pid").read_text()
+    assert pid
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}/exe").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}/exe").exists()
+    assert list(litter.iterdir()) == []
+
+
+def test_an_endless_explanation_is_cut(folder):
+    lines = explain("rambles")
+    assert len(lines) < 80
+    assert max(map(len, lines)) < 2200
+    assert any(line.startswith("...") and line.endswith("and 36 more") for line in lines)
+
+
+def test_a_verifier_that_explains_nothing_says_so_after_its_verdict(folder):
+    lines = run(
+        "explain", STORY, "--gold", "4", "--completion", "<think></think><answer>5"
+    ).output.splitlines()
+    assert [line.split()[0] for line in lines] == ["gold", "verdict", "found", "verifier"]
+    assert lines[1].startswith("verdict  wrong, score 0, ")
+    assert lines[-1] == f"verifier `{STORY}` explains no more"
+    assert explain("says nothing")[-1] == "verifier `./explaining.py:explaining` explains no more"
+
+
+def test_bad_arguments_of_explain_are_explained(folder):
+    Path("explaining.py").write_text(EXPLAINING)
+    name = "./explaining.py:explaining"
+    both = ["--completion", "a", "--gold", "x"]
+    assert "give --completion and --answer" in refused("explain", name, "--gold", "x")
+    assert "give --completion and --answer" in refused("explain", name, "--completion", "a")
+    assert "give the completion once" in refused("explain", name, *both, "--file", "a.txt")
+    assert "a.txt cannot be read" in refused("explain", name, "--gold", "x", "--file", "a.txt")
+    assert "no option `dept`; did you mean `depth`" in refused("explain", name, *both, "--option", "dept=1")
+    assert "`depth` = 'deep' is a str, not float" in refused("explain", name, *both, "--option", "depth=deep")
+    assert "write KEY=VALUE" in refused("explain", name, *both, "--option", "depth")
+    assert "no verifier `storry`" in refused("explain", "storry", *both)
+    assert "5 parsecs" in refused("explain", name, *both, "--timeout", "5 parsecs")
+    Path("problem.json").write_text("[1]")
+    assert "a problem is a JSON object" in refused("explain", name, *both, "--problem-json", "problem.json")
+
+
+def test_explain_loads_nothing_heavy(folder):
+    Path("explaining.py").write_text(EXPLAINING)
+    program = (
+        "import sys\n"
+        "from rlvr.cli.app import answer, app\n"
+        "code = answer(app, sys.argv[1:])\n"
+        "sys.exit(', '.join({'torch', 'transformers', 'vllm'} & set(sys.modules)) or code)"
+    )
+    arguments = ["verifier", "explain", "./explaining.py:explaining", "--gold", "x", "--completion", "a"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "verdict         right" in ran.stdout
 
 
 def test_list_shows_the_registered_ones_with_their_options(tmp_path, monkeypatch):

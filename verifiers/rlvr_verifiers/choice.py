@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from rlvr.verify.api import Verdict, verifier
-from rlvr_verifiers.extract import after_thinking, last_boxed
+from rlvr_verifiers.extract import last_boxed
+from rlvr_verifiers.turns import after_thinking
 
 ENDS = r"(?=\s*(?:[.,:;)\]}*$\n<]|$))"
 

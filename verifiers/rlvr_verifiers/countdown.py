@@ -9,7 +9,8 @@ from fractions import Fraction
 from typing import Any
 
 from rlvr.verify.api import Problem, Status, Verdict, verifier
-from rlvr_verifiers.extract import after_thinking, tagged
+from rlvr_verifiers.extract import tagged
+from rlvr_verifiers.turns import after_thinking
 
 MOST_CHARACTERS = 200
 TOKEN = re.compile(r"\s*(?:(\d{1,9})(?!\d)|([-+*/()]))")

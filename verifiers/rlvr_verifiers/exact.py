@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rlvr.verify.api import Verdict, verifier
-from rlvr_verifiers.extract import after_thinking, tagged
+from rlvr_verifiers.extract import tagged
+from rlvr_verifiers.turns import after_thinking
 
 
 @verifier

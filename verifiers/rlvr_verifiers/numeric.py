@@ -5,8 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 
 from rlvr.verify.api import Verdict, verifier
-from rlvr_verifiers.extract import after_hashes, after_thinking, last_boxed, tagged
+from rlvr_verifiers.extract import after_hashes, last_boxed, tagged
 from rlvr_verifiers.numbers import exact_number, last_number
+from rlvr_verifiers.turns import after_thinking
 
 
 @verifier
