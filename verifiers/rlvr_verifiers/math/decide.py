@@ -108,11 +108,6 @@ def decide(gold: str, found: str, conventions: Conventions = DEFAULT) -> Decisio
     return Decision(equal=finding.equal, test=finding.test, gold_form=forms[0], found_form=forms[1])
 
 
-def normal_form(text: str) -> str:
-    """The tree of a text on one line; its one spelling where it has none."""
-    return _form(spelled(text))
-
-
 def is_readable(text: str) -> bool:
     """Whether a text is mathematics from end to end, with no more words than a unit."""
     try:
@@ -297,10 +292,3 @@ def _terminates(tree: Tree) -> bool:
         while below % prime == 0:
             below //= prime
     return below == 1
-
-
-def _form(text: str) -> str:
-    try:
-        return show(canonical(read(text)))
-    except (UnreadableError, RecursionError):
-        return text

@@ -8,11 +8,9 @@ from functools import cmp_to_key
 
 from rlvr_verifiers.math import tree as t
 from rlvr_verifiers.math.equal import equal_expressions, is_zero, sign
-from rlvr_verifiers.math.numeric import Evaluator, UnboundedError, UndefinedError
 from rlvr_verifiers.math.tree import Tree, names
 
 FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
-NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "=": "!=", "!=": "="}
 MOST_PIECES = 50
 HOLDS: dict[str, Callable[[int], bool]] = {
     "<": lambda s: s < 0, "<=": lambda s: s <= 0, ">": lambda s: s > 0,
@@ -297,12 +295,3 @@ def _same_end(one: Tree | None, other: Tree | None) -> bool:
     if one is None or other is None:
         return one is other
     return equal_expressions(one, other).equal is True
-
-
-def value_of(tree: Tree) -> float | None:
-    """A float near a tree without variables, to sort by; None where there is none."""
-    try:
-        value = Evaluator({}, places=20).value(tree)
-    except (UndefinedError, UnboundedError):
-        return None
-    return float(getattr(value, "real", value))
