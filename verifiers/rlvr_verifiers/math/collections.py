@@ -8,13 +8,10 @@ from rlvr_verifiers.math.conventions import Comparison
 from rlvr_verifiers.math.equal import Finding
 from rlvr_verifiers.math.relations import labelled
 from rlvr_verifiers.math.tree import (
-    ONE,
     Tree,
-    UnreadableError,
     canonical,
     name,
     names,
-    plus,
     replaced,
     show,
     times,
@@ -89,30 +86,14 @@ def _scaled(tree: Tree) -> Tree | None:
     """A number times one matrix or tuple, multiplied out; None where the tree is no such product."""
     inner = [arg for arg in tree.args if arg.head in ("matrix", "group")]
     factors = [arg for arg in tree.args if arg.head not in ("matrix", "group")]
-    if len(inner) > 1 and all(arg.head == "matrix" for arg in inner):
-        return _scaled(Tree("*", (*factors, ONE, _multiplied(inner))))
     if len(inner) != 1 or not factors:
         return None
     if inner[0].head == "group":
+        if any(map(names, factors)):
+            return None  # A(1, 2) is a point
         return Tree("group", tuple(times(*factors, arg) for arg in inner[0].args), inner[0].value)
     rows = [Tree("row", tuple(times(*factors, cell) for cell in row.args)) for row in inner[0].args]
     return Tree("matrix", tuple(rows))
-
-
-def _multiplied(matrices: Sequence[Tree]) -> Tree:
-    """The product of matrices; UnreadableError where their shapes do not fit."""
-    left, right, *rest = matrices
-    columns = list(zip(*(row.args for row in right.args), strict=False))
-    if (
-        any(len(row.args) != len(right.args) for row in left.args)
-        or len(left.args) * len(columns) > MOST_ITEMS
-    ):
-        raise UnreadableError("matrices that cannot be multiplied")
-    rows = [
-        Tree("row", tuple(plus(*map(times, row.args, column)) for column in columns)) for row in left.args
-    ]
-    found = Tree("matrix", tuple(rows))
-    return _multiplied([found, *rest]) if rest else found
 
 
 def _rows(tree: Tree) -> list[Tree]:
@@ -150,7 +131,7 @@ def _tuple_and_list(gold: Tree, found: Tree, by: Comparison) -> Finding:
     """(1, 2) may be written 1, 2 in that order; a set may not, and [1, 2] is an interval."""
     group, other = (gold, found) if gold.head == "group" else (found, gold)
     is_tuple = group.value == "()" or (group.value == "[]" and len(group.args) > 2)
-    if other.head == "list" and is_tuple and len(other.args) == len(group.args):
+    if other.head == "list" and other.value != "or" and is_tuple and len(other.args) == len(group.args):
         labels = _labels(list(other.args))
         if labels and not _are_words(labels) and labels != sorted(labels):
             return Finding(False, "labels out of order")
@@ -179,6 +160,8 @@ def _lists(gold: Tree, found: Tree, by: Comparison) -> Finding:
         conditions = [[arg.head == "given" for arg in tree.args] for tree in (gold, found)]
         if sorted(conditions[0]) != sorted(conditions[1]) and not _share_condition(gold, found):
             return Finding(None, "cannot decide: conditions on one side")
+    if {gold.value, found.value} in ({"and", "or"}, {",", "or"}) and _is_joint_of_letters(gold, found):
+        return Finding(False, "`and` is not `or`")
     mine, its = _items(gold), _items(found)
     labels, others = _labels(mine), _labels(its)
     if by.conventions.labels:
@@ -200,9 +183,18 @@ def _lists(gold: Tree, found: Tree, by: Comparison) -> Finding:
     return _matched(mine, its, by)
 
 
+def _is_joint_of_letters(gold: Tree, found: Tree) -> bool:
+    """Whether relations of several letters are joined: x = 0 or y = 0 is a union, not a point."""
+    sides = [arg for tree in (gold, found) for arg in tree.args]
+    pairs = [labelled(arg) for arg in sides]
+    if all(pairs) and len({pair[0].partition("_")[0] for pair in pairs if pair}) == 1:
+        return False  # alternatives for one letter
+    return all(arg.head == "relation" for arg in sides) and len(frozenset().union(*map(names, sides))) > 1
+
+
 def _are_words(labels: Sequence[str]) -> bool:
-    """Whether they are said in words, or are values of functions: f(2), which have no order."""
-    return any(len(label) > 2 and "_" not in label for label in labels)
+    """Whether they are said in words."""
+    return any(label.startswith("(") for label in labels)
 
 
 def _share_condition(gold: Tree, found: Tree) -> bool:

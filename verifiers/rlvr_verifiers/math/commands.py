@@ -28,7 +28,8 @@ def function_call(cursor: Cursor, function: str) -> Tree:
         if cursor.passes("^"):
             exponent = cursor.grammar.argument(cursor)
         elif cursor.passes("_"):
-            base = cursor.grammar.argument(cursor)
+            is_whole = cursor.token.kind == "number" and cursor.ahead().value == "("
+            base = cursor.grammar.atom(cursor) if is_whole else cursor.grammar.argument(cursor)
         else:
             break
     if exponent == t.MINUS_ONE and function in INVERSE:
@@ -204,7 +205,7 @@ ATOMS: dict[str, Callable[[Cursor, str], Tree]] = {
     **dict.fromkeys(("varphi", "varepsilon", "vartheta", "ell", "imath", "jmath", "hbar", "varrho"), _letter),
     **dict.fromkeys(("emptyset", "varnothing"), lambda cursor, _: EMPTY),
     **dict.fromkeys(("ldots", "dots", "cdots", "vdots"), lambda cursor, _: Tree("dots")),
-    **dict.fromkeys(("overline", "bar", "tilde", "dot", "ddot"), _over_line),
+    **dict.fromkeys(("overline", "bar", "tilde", "hat", "widehat", "dot", "ddot"), _over_line),
     **dict.fromkeys(("aleph", "beth", "top", "bot", "ker", "dim", "nu"), _letter),
     **dict.fromkeys(("mathfrak",), lambda cursor, mark: t.call(mark, cursor.grammar.argument(cursor))),
     **dict.fromkeys(("angle", "complement", "triangle", "nabla", "partial"), _marked),

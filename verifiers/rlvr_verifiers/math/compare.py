@@ -11,10 +11,10 @@ from fractions import Fraction
 from rlvr_verifiers.math import tree as t
 from rlvr_verifiers.math.collections import compare_collections
 from rlvr_verifiers.math.conventions import Comparison, Conventions
-from rlvr_verifiers.math.equal import WHOLE, Finding, equal_expressions
+from rlvr_verifiers.math.equal import WHOLE, Finding, equal_expressions, is_zero
 from rlvr_verifiers.math.grids import fits
 from rlvr_verifiers.math.quantities import compare_quantities
-from rlvr_verifiers.math.regions import NoRegionError, Piece, is_region, region, same_region
+from rlvr_verifiers.math.regions import REALS, NoRegionError, Piece, is_region, region, same_region
 from rlvr_verifiers.math.relations import (
     compare_relations,
     is_asked,
@@ -44,6 +44,12 @@ def _compare(gold: Tree, found: Tree, by: Comparison) -> Finding:
     if declared[0] != declared[1] and (all(declared) or is_bounded):
         return Finding(None, "cannot decide: the letters lie in different sets")
     gold, found = undeclared(gold), undeclared(found)
+    if (
+        declared[0]
+        and found.head == "given"
+        and not {one.text[-1:] for one in declared[0]} & set(found.operators)
+    ):
+        return Finding(None, "cannot decide: a condition that changes the set")
     if gold == found or (canonical(gold) == canonical(found) and _ordered(gold, found, by) is None):
         return Finding(True, "same form")
     for rule in RULES:
@@ -63,10 +69,15 @@ def renamed(gold: Tree, found: Tree) -> Tree:
     """`found` with the gold's name for a constant of integration, or for the whole number in k pi."""
     mine, its = names(gold) - names(found), names(found) - names(gold)
     if len(mine) == len(its) == 1:
-        one, other = next(iter(mine)), next(iter(its))
-        is_turn = {one, other} <= WHOLE and all(any(node == t.PI for node in tree) for tree in (gold, found))
-        if one.casefold() == other.casefold() == "c" or is_turn:
-            return t.replaced(found, t.name(other), t.name(one))
+        one, other = t.name(next(iter(mine))), t.name(next(iter(its)))
+        is_turn = {one.text, other.text} <= WHOLE and all(
+            any(node == t.PI for node in tree) for tree in (gold, found)
+        )
+        is_constant = one.text.casefold() == other.text.casefold() == "c" and all(
+            tree.head == "+" and letter in tree.args for tree, letter in ((gold, one), (found, other))
+        )
+        if is_constant or is_turn:
+            return t.replaced(found, other, one)
     return found
 
 
@@ -85,9 +96,11 @@ def _ordered(gold: Tree, found: Tree, by: Comparison) -> Finding | None:
 
 def _approximate(gold: Tree, found: Tree, by: Comparison) -> Finding | None:
     """`exact ~ decimal`: the exact side counts; the decimal only for a gold that is one, if it is near."""
+    if not any("~" in tree.operators for tree in (gold, found)):
+        return None
     (exact_gold, rough_gold), (exact_found, rough_found) = _split(gold), _split(found)
     if rough_gold is None and rough_found is None:
-        return None
+        return by.compare(exact_gold, exact_found)
     finding = by.compare(exact_gold, exact_found)
     if finding.equal or (rough_found is not None and _is_decimal(exact_found)):
         return finding
@@ -113,6 +126,8 @@ def _split(tree: Tree) -> tuple[Tree, Tree | None]:
     if tree.head != "relation" or "~" not in tree.operators:
         return tree, None
     place = tree.operators.index("~")
+    if all(is_label(side, tree.args[-1:]) for side in tree.args[: place + 1]):  # x is about 5.2
+        return Tree("relation", tree.args, tuple("=" if o == "~" else o for o in tree.operators)), None
     left = tree.args[: place + 1]
     operators = tree.operators[:place]
     return (left[0] if len(left) == 1 else Tree("relation", left, operators)), tree.args[-1]
@@ -164,11 +179,8 @@ def _regions(gold: Tree, found: Tree, by: Comparison) -> Finding | None:
     if not (is_region(gold) or is_region(found)) or gold.head == found.head == "group":
         return None
     mine, other = _solved(gold), _solved(found)
-    if (
-        gold.head == found.head == "relation"
-        and len(names(gold)) == 1 == len(names(found))
-        and names(gold) != names(found)
-    ):
+    letters = [names(tree) - {REALS.text} for tree in (gold, found)]
+    if len(letters[0]) == len(letters[1]) == 1 and letters[0] != letters[1]:
         return Finding(False, "variables differ")
     if not by.conventions.unsolved and mine is not None and not _is_worked_out(found):
         return Finding(False, "an inequality that is not solved")
@@ -251,8 +263,8 @@ def _ratios(gold: Tree, found: Tree, by: Comparison) -> Finding | None:
     if "ratio" not in (gold.head, found.head):
         return None
     if gold.head == found.head:
-        if len(gold.args) != len(found.args):
-            return Finding(False, "lengths differ")
+        if len(gold.args) != len(found.args) or all(map(is_zero, found.args)):
+            return Finding(False, "no such ratio")
         pairs = zip(gold.args[1:], found.args[1:], strict=True)
         crossed = [(t.times(a, found.args[0]), t.times(b, gold.args[0])) for a, b in pairs]
         return Finding(all(by.same(a, b) for a, b in crossed), "ratios")

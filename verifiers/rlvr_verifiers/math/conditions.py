@@ -6,7 +6,7 @@ from rlvr_verifiers.math.cursor import Cursor
 from rlvr_verifiers.math.joints import is_over, joint_of, peeks_joint
 from rlvr_verifiers.math.spelling import LITTLE, words
 from rlvr_verifiers.math.tokens import Token
-from rlvr_verifiers.math.tree import Tree, UnreadableError, show
+from rlvr_verifiers.math.tree import Tree, UnreadableError, names, show
 
 CONDITIONAL = ("for ", "where", "if", "when", "with ", "such that", "provided", "given", "as long")
 """How the words of a condition begin."""
@@ -76,7 +76,7 @@ def _is_remark(tree: Tree) -> bool:
         return False
     if tree.operators == ("in",):
         return tree.args[1].head in ("name", "call", "group")
-    return not set(tree.operators) & {"=", "in", "~"}
+    return bool(names(tree)) and not set(tree.operators) & {"=", "in", "~", "!="}
 
 
 def _may_condition(cursor: Cursor) -> bool:

@@ -26,7 +26,7 @@ INTEGER = re.compile(r"\$?([-+]?)0*(\d+)(?:\.0*)?\$?")
 GROUPS = re.compile(r"\d,\d")
 COMMA = re.compile(r"(-?\d+),(\d{1,2}|\d{4,})")
 POINT = re.compile(r"-?\d+\.\d+")
-CHOICE = re.compile(r"\(?\s*([A-J])\s*(?:[).:]+|$)\s*((?!,|;|and\b|or\b).*)")
+CHOICE = re.compile(r"\(?\s*([A-J])\s*(?:[).:]+|$)\s*((?!.*(?<![A-Za-z\\])[A-J]\s*[:)])(?!,|;|and\b|or\b).*)")
 OPTION = re.compile(
     r"^(?:the\s+)?(?:final\s+)?(?:option|choice|answer)(?:\s+is)?\s*:?\s*(?=\(?[A-J]\b)", re.IGNORECASE
 )
@@ -39,7 +39,10 @@ TIME = re.compile(
 PROSE = re.compile(r"[A-Za-z ,.;'\"]+(?:(?<=[a-z][a-z][a-z])-(?=[a-z][a-z])[A-Za-z ,.;'\"]+)*")
 DIGITAL_DATE = re.compile(r"\d{1,2}/\d{1,2}/\d{4}|\d{4}-\d{2}-\d{2}|\d{1,2}\.\d{1,2}\.\d{4}")
 LETTER = re.compile(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])")
-MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+MONTH = (
+    r"(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)\.?"
+)
 DATE = re.compile(
     rf"(?:{MONTH}\s+(\d{{1,2}})(?:st|nd|rd|th)?|(?:the\s+)?(\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{MONTH})(?:\s*,?\s*(\d{{4}}))?",
     re.IGNORECASE,
@@ -100,6 +103,10 @@ def decide(gold: str, found: str, conventions: Conventions = DEFAULT) -> Decisio
         return Decision(equal=same_day, test="dates", gold_form=one, found_form=other)
     if _are_same_words(one, other):
         return Decision(equal=True, test="same words", gold_form=one, found_form=other)
+    if _is_scrambled(one, other):
+        return Decision(
+            equal=None, test="cannot decide: letters in another order", gold_form=one, found_form=other
+        )
     choice = _choice(one, other) if conventions.choice else None
     if choice is not None:
         return Decision(equal=choice, test="the letter chosen", gold_form=one, found_form=other)
@@ -244,6 +251,13 @@ def _are_same_words(gold: str, found: str) -> bool:
         and words(prose[0]) == words(prose[1])
         and any(len(word) > 1 for word in words(prose[0]))
     )
+
+
+def _is_scrambled(gold: str, found: str) -> bool:
+    """Whether both are one run of three letters or more, or of capitals, in different orders: no products."""
+    runs = [_unwrapped(side) for side in (gold, found)]
+    are_runs = all(run.isalpha() and run.isascii() and (len(run) > 2 or run.isupper()) for run in runs)
+    return are_runs and runs[0] != runs[1] and sorted(runs[0]) == sorted(runs[1])
 
 
 def _by_words(gold: str, found: str, why: str) -> Finding:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 from rlvr_verifiers.math.numeric import PLACES, Evaluator, UnboundedError, UndefinedError, context
 from rlvr_verifiers.math.tree import Tree, canonical, names, replaced
@@ -18,13 +18,19 @@ from rlvr_verifiers.math.values import OutsideError, differ_modulo, exact, resid
 WHOLE = frozenset(["n", "k", "m", "j", "l", "N"])
 """Letters for whole numbers where only those make the two equal, as in cos(n pi) = (-1)^n."""
 SCALES = ((1, 3, 1), (0, 1, 1), (1, 4, -1), (2, 9, 1), (0, 1, -1), (1, 2, 0), (5, 30, 1), (0, 3, 0))
-"""(least, most, sign) of the points: positive, small, negative, mixed (sign 0)."""
+WIDE = ((100, 5000, 0), (10, 99, -1), (1, 9, 0), (50, 500, 1))
+"""(least, most, sign) of the points: positive, small, negative, mixed (sign 0); wide ones for what has pieces."""
+KINKED = frozenset(("abs", "max", "min", "floor", "ceil", "sign", "root", "binomial"))
 ENOUGH = 4
 """Points that must agree; the first three are always looked at."""
 SPAN = 60
 """Bits between the least and the greatest value on the way, up to which fifty places tell values apart."""
+SPAN_AT_POINT = 100
+"""The same where other points follow: what is lost at one shows at another."""
 MOST_PLACES = 1500
 COMPLEX = frozenset(("bar", "overline", "Re", "Im", "arg"))
+
+Scales: TypeAlias = tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +85,10 @@ def _compared(
     one: Tree, other: Tree, free: list[str], whole: frozenset[str], is_real: bool, tolerance: float
 ) -> Finding:
     agreed = undefined = 0
-    for trial in range(len(SCALES) * 2 if free else 1):
-        point = {name: _coordinate(name, trial, name in whole) for name in free}
+    enough = 3 * ENOUGH if _has_kinks(one) or _has_kinks(other) else 2 * ENOUGH if whole else ENOUGH
+    scales = SCALES + WIDE if enough == 3 * ENOUGH else SCALES
+    for trial in range(len(scales) * 2 if free else 1):
+        point = {name: _coordinate(name, trial, name in whole, scales) for name in free}
         verdict = _at_point(one, other, point, is_real, bool(whole), tolerance)
         if verdict is None:
             undefined += 1
@@ -88,7 +96,7 @@ def _compared(
         if not verdict:
             return Finding(False, f"values at {_shown(point)}" if point else "values to fifty places")
         agreed += 1
-        if agreed >= (2 * ENOUGH if whole else ENOUGH) and trial >= 2:
+        if agreed >= enough and trial >= 2:
             break
     needed = ENOUGH - 1 if free else 1
     if agreed < needed:
@@ -100,13 +108,12 @@ def _shown(point: dict[str, Fraction]) -> str:
     return ", ".join(f"{name} = {float(value):.4g}" for name, value in point.items())
 
 
-def _coordinate(name: str, trial: int, is_whole: bool) -> Fraction:
+def _coordinate(name: str, trial: int, is_whole: bool, scales: Scales) -> Fraction:
     """A fixed value for a variable, the same on every machine and in every process."""
     seed = residue_of(name, trial + 100)
     if is_whole:
-        step = 1 + residue_of(name, 1) % 3
-        return Fraction(1 + (residue_of(name, 0) + trial * step) % (5 + trial))
-    least, most, sign = SCALES[trial % len(SCALES)]
+        return Fraction(1 + residue_of(name, trial + 500) % (6 if trial % 2 == 0 else 10 * trial))
+    least, most, sign = scales[trial % len(scales)]
     size = least + (most - least) * Fraction(seed % 99991 + 1, 99993)
     return size * (sign or (1 if seed // 99991 % 2 else -1))
 
@@ -134,14 +141,16 @@ def _at_point(
     gap, size = abs(pair[0] - pair[1]), max(abs(pair[0]), abs(pair[1]))
     if gap > size * 1e-3 and size > 1e-9:
         return False
-    if gap <= size * 1e-33 and (point or bits < SPAN):
+    if gap <= size * 1e-33 and bits < (SPAN_AT_POINT if point else SPAN):
         return True
-    places = 2 * PLACES + (0 if point else bits)
+    places = 2 * PLACES + bits
     if places > (
         MOST_PLACES
         if not any(node.value in ("factorial", "binomial", "Gamma") for tree in (one, other) for node in tree)
         else 300
     ):
+        if point:
+            return None
         raise UnboundedError("too many digits would be needed")
     try:
         finer = [Evaluator(point, places=places, is_real=is_real).value(tree) for tree in (one, other)]
@@ -156,6 +165,11 @@ def _at_point(
 def _imaginary(value: Any) -> bool:
     imaginary = getattr(value, "imag", 0)
     return bool(abs(imaginary) > abs(value) * 1e-30)
+
+
+def _has_kinks(tree: Tree) -> bool:
+    """Whether it is put together of pieces: points must lie on all of them."""
+    return any(node.head == "call" and node.value in KINKED for node in tree)
 
 
 def _is_complex(tree: Tree) -> bool:

@@ -18,7 +18,7 @@ from rlvr_verifiers.math.cursor import Cursor, Grammar
 from rlvr_verifiers.math.joints import is_over, joint_of, peeks_joint
 from rlvr_verifiers.math.spelling import words
 from rlvr_verifiers.math.terms import CURRENCIES, power, product, ratio, sum_
-from rlvr_verifiers.math.tokens import ORDINALS, tokens
+from rlvr_verifiers.math.tokens import tokens
 from rlvr_verifiers.math.tree import Tree, UnreadableError
 from rlvr_verifiers.math.units import TWISTING
 
@@ -240,7 +240,7 @@ def _with_unit(cursor: Cursor, tree: Tree) -> Tree:
         else:
             break
     unit = " ".join(said).strip()
-    if not unit or unit.lower() in ORDINALS:
+    if not unit:
         return tree
     quantity = Tree("quantity", (tree,), unit)
     if tree.head == "number" and cursor.token.kind == "number":  # 2 hours 12 minutes

@@ -28,7 +28,8 @@ def compare_quantities(gold: Tree, found: Tree, by: Comparison) -> Finding | Non
     if not ({gold.head, found.head} & {"quantity", "percent", "degree", "compound"}):
         return None
     pair = []
-    for tree in (_with_letters(gold), _with_letters(found)):
+    for tree, other in ((gold, found), (found, gold)):
+        tree = _with_letters(tree) if _has_dimension(other) else tree
         split = _split(tree)
         if split is None:
             return Finding(False, "words that change the number")
@@ -42,6 +43,11 @@ def compare_quantities(gold: Tree, found: Tree, by: Comparison) -> Finding | Non
         )
     c = by.conventions
     return _percent(pair, c) or _dropped(pair, c) or _both(pair, c)
+
+
+def _has_dimension(tree: Tree) -> bool:
+    named = unit(tree.text) if tree.head == "quantity" else None
+    return named is not None and bool(named.dimension)
 
 
 def _with_letters(tree: Tree) -> Tree:
@@ -64,9 +70,13 @@ def _split(tree: Tree) -> tuple[Tree, Unit] | None:
         if found is None:
             return None
         inner = tree.args[0]
+        if found.many != 1 and inner.head not in PLAIN:
+            return None
         if found.dimension == PERCENT:
             return inner, found
         split = _split(inner)
+        if split is not None and found.many != 1:
+            split = t.times(t.number(found.many), split[0]), split[1]
         if split is None or (split[1] != NO_UNIT and found.dimension):
             return None
         return (
@@ -124,6 +134,8 @@ def _dropped(pair: list[tuple[Tree, Unit]], c: Conventions) -> Finding | None:
     gold_unit, found_unit = pair[0][1], pair[1][1]
     if bool(gold_unit.dimension) == bool(found_unit.dimension):
         return None
+    if gold_unit.words != found_unit.words:
+        return Finding(False, "a unit and another word")
     if c.unit == "required" and gold_unit.dimension:
         return Finding(False, "the unit is missing")
     given = gold_unit if gold_unit.dimension else found_unit

@@ -150,10 +150,18 @@ def _relation(tree: Tree) -> tuple[Piece, ...]:
     variable = _variable(tree)
     found: tuple[Piece, ...] = ALL
     for left, operator, right in zip(sides, operators, sides[1:], strict=False):
-        if t.INFINITY in (left, right) or t.negative(t.INFINITY) in (left, right):
-            continue  # x < infinity says nothing
+        if _says_nothing(left, str(operator), right):
+            continue
+        if any(node == t.INFINITY for side in (left, right) for node in side):
+            raise NoRegionError
         found = _both(found, _joined(_solved(t.plus(left, t.negative(right)), str(operator), variable)))
     return found
+
+
+def _says_nothing(left: Tree, operator: str, right: Tree) -> bool:
+    """x < infinity and its like."""
+    low, high = (left, right) if operator == "<" else (right, left)
+    return operator in ("<", ">") and (high == t.INFINITY or low == t.negative(t.INFINITY))
 
 
 def _variable(tree: Tree) -> str:

@@ -165,10 +165,13 @@ def _definitions(gold: Tree, found: Tree, by: Comparison) -> Finding | None:
     left, right = gold.args[0], found.args[0]
     value, other = pair[0][1], pair[1][1]
     if left.head == right.head == "call" and len(left.args) == len(right.args) and left.value == right.value:
-        for mine, its in zip(left.args, right.args, strict=True):
+        fresh = [t.name(f"argument {place}") for place in range(len(left.args))]
+        for mine, its, new in zip(left.args, right.args, fresh, strict=True):
             if mine.head == its.head == "name":
-                other = t.replaced(other, its, mine)
-        other = _same_parameter(value, other)
+                value, other = t.replaced(value, mine, new), t.replaced(other, its, new)
+        other = _same_parameter(
+            value, other, letters=names(left) | names(right) | frozenset().union(*map(names, fresh))
+        )
         if all(arg.head == "name" for arg in (*left.args, *right.args)) or by.same(left, right):
             return Finding(by.same(value, other), "the right sides")
     calls = [side for side in (left, right) if side.head == "call" and _is_unknown(side)]
@@ -179,10 +182,10 @@ def _definitions(gold: Tree, found: Tree, by: Comparison) -> Finding | None:
     return None
 
 
-def _same_parameter(value: Tree, other: Tree) -> Tree:
-    """`other` with the gold's name for its one parameter: f(x) = cx is f(x) = kx."""
+def _same_parameter(value: Tree, other: Tree, letters: frozenset[str]) -> Tree:
+    """`other` with the gold's name for its one parameter, no argument: f(x) = cx is f(x) = kx."""
     mine, its = names(value) - names(other), names(other) - names(value)
-    if len(mine) == len(its) == 1:
+    if len(mine) == len(its) == 1 and not (mine | its) & letters:
         return t.replaced(other, t.name(next(iter(its))), t.name(next(iter(mine))))
     return other
 

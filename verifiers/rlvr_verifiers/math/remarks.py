@@ -51,7 +51,10 @@ def _restricts(tree: Tree) -> bool:
         return False
     value = first.args[-1] if first.head == "relation" else first
     return bool(rest) and all(
-        arg.head == "relation" and is_region(arg) and names(arg) <= names(value) | {REALS.text}
+        arg.head == "relation"
+        and is_region(arg)
+        and arg.args[-1].head != "set"
+        and names(arg) <= names(value) | {REALS.text}
         for arg in rest
     )
 
@@ -75,4 +78,9 @@ def given(gold: Tree, found: Tree, by: Comparison) -> Finding | None:
         if finding.equal and gold.operators != found.operators:
             return Finding(None, "cannot decide: the conditions differ in words")
         return finding
+    bare, said = (found, gold) if gold.head == "given" else (gold, found)
+    sets = {node.text[-1:] for tree in declared_sets(bare) for node in tree if node.text.startswith("set ")}
+    changes = is_region(undeclared(bare)) or bare.head == "set" or bool(sets)
+    if changes and not sets & set(said.operators):
+        return Finding(None, "cannot decide: a condition that changes the set")
     return by.compare(*(tree.args[0] if tree.head == "given" else tree for tree in (gold, found)))

@@ -69,14 +69,14 @@ GROUPED = re.compile(r"(?<=\d)(?:\{,\}|,\s?\\!+\s*|\\,|\\ |\\;|~)(?=\d{3}(?!\d))
 SPACES = re.compile(r"(?<!\\)\\[!,;: >]|\\(?:hspace|phantom)\s*\{[^{}]*\}|~|\s+")
 GAPS = re.compile(r"\\q?quad")
 SIZES = re.compile(
-    r"\\(?:[bB]igg?[lrm]?|left|right|middle|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut"
-    r"|rm|bf|it|large|Large|small|tiny|normalsize|boldmath|cdotp(?=\b)|allowbreak|nonumber|notag)(?![a-zA-Z])\.?"
+    r"\\(?:left|right|middle)\s*\.|\\(?:[bB]igg?[lrm]?|left|right|middle|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut"
+    r"|rm|bf|it|large|Large|small|tiny|normalsize|boldmath|allowbreak|nonumber|notag)(?![a-zA-Z])"
 )
 MARKS = re.compile(r"\\[()\[\]](?!\d)|\$")
 LONE_BAR = re.compile(r"\\left\s*\|(?:\s*\\right\s*\.)?")
 BARS = re.compile(r"\\left\s*\||\\right\s*\|")
 FONTS = re.compile(
-    r"\\(?:mathbf|mathit|mathcal|mathscr|mathsf|boldsymbol|bm|vec|hat|widehat|overrightarrow|pmb|ensuremath"
+    r"\\(?:mathbf|mathit|mathcal|mathscr|mathsf|boldsymbol|bm|vec|overrightarrow|pmb|ensuremath"
     r"|displaylines|underline|overparen|wideparen)(?![a-zA-Z])"
 )
 FRACTIONS = re.compile(r"\\(?:[dtcs]|nice)frac(?![a-zA-Z])")
@@ -99,19 +99,18 @@ BASE = re.compile(r"(\d++)\s*+\(?\s*+(?:\\text\s*\{\s*)?(?:in\s+)?base[ -]*\}?\s
 ROOTS = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?)")
 DEGREES = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 CELSIUS = re.compile(r"\^\s*\{?\s*\\circ\s*\}?\s*(?:\\(?:text|mathrm)\s*\{\s*)?([CF])(?![a-zA-Z])\s*\}?")
-CIRCLE = re.compile(
-    r"\^\s*\{?\s*(?:\\?text\s*\{?)?\s*\\?(?:ext|text)?circ\s*\}?\s*\}?(?![a-zA-Z])|\\u00[bB]0|\\degree"
-)
+CIRCLE = re.compile(r"\^\s*\{?\s*\\?(?:text|ext)\s*\{?\s*\\?circ\s*\}*|\\u00[bB]0|\\degree")
 CHOOSE = re.compile(r"\{([^{}\\]*)\\choose\s*([^{}\\]*)\}")
 OVER = re.compile(r"\{([^{}]*)\\over(?![a-z])([^{}]*)\}")
 COMBINATIONS = re.compile(
-    r"(?:\{\}|(?<![\w)}\]]))[_^]\{?(\w+)\}?\s*C_\{?(\w+)\}?|(?<![a-zA-Z])C_\{?(\w+)\}?\^\{?(\w+)\}?"
-    r"|(?<![a-zA-Z])C\((\d+),\s*(\d+)\)"
+    r"(?:\{\}|(?<![\w)}\] ]))[_^]\{?(\d+)\}?\s*C_\{?(\d+)\}?|(?<![a-zA-Z])C_\{?(\d+)\}?\^\{?(\d+)\}?"
 )
 DECORATED = re.compile(
     r"\\(?:color|textcolor)\s*\{\w+\}|\\(?:blacksquare|square|qed|Box)(?![a-zA-Z])|(?<=\\)\[\d+(?:pt|ex|em)\]|\\hline(?![a-zA-Z])"
 )
 BUILDER = re.compile(r"([a-z])\s*\|([^|]*[<>=\\][^|]*)")
+BETWEEN = re.compile(r"\$\s+\$")
+BOLD = re.compile(r"\s*\*\*(.*)\*\*\s*")
 HTML = (("<sup>", "^{"), ("</sup>", "}"), ("<sub>", "_{"), ("</sub>", "}"), ("&lt;", "<"), ("&gt;", ">"))
 
 
@@ -125,12 +124,12 @@ def spelled(text: str) -> str:
     if "<s" in text or "&" in text:
         for old, new in HTML:
             text = text.replace(old, new)
-    text = MODULE.sub("", GROUPED.sub(THOUSANDS, text))
+    text = MODULE.sub("", GROUPED.sub(THOUSANDS, BETWEEN.sub("$ , $", text)))
     if "\\" in text or "circ" in text:
         text = _unslashed(text)
     else:
         text = text.replace("$", "") if not _is_money(text) else text.replace("$", r"\dollar ")
-    text = text.replace("**", "^") if re.search(r"\w\s*\*\*\s*[\w(]", text) else text.strip().strip("*")
+    text = text.replace("**", "^") if re.search(r"\w\s*\*\*\s*[\w(]", text) else BOLD.sub(r"\1", text)
     if "base" in text:
         text = BASE.sub(r"\1_{\2}", text)
     if "C" in text:
@@ -139,7 +138,7 @@ def spelled(text: str) -> str:
     text = text.lstrip("= ") or text
     if text.endswith("}") and text.count("}") > text.count("{"):
         text = text[:-1]
-    if match := BUILDER.fullmatch(text):
+    if (match := BUILDER.fullmatch(text)) and re.search(rf"(?<![a-zA-Z]){match[1]}(?![a-zA-Z])", match[2]):
         text = rf"\{{{match[1]} \mid {match[2]}\}}"
     if GROUPED_BY_SPACE.fullmatch(text):
         text = text.replace(" ", "")
@@ -154,7 +153,7 @@ def _unslashed(text: str) -> str:
     text = CELSIUS.sub(lambda unit: r"\text{ celsius}" if unit[1] == "C" else r"\text{ fahrenheit}", text)
     text = CIRCLE.sub(r"^\\circ ", text)
     if "\\choose" in text or "\\over" in text:
-        text = OVER.sub(r"\\frac{\1}{\2}", CHOOSE.sub(r"\\binom{\1}{\2}", text))
+        text = OVER.sub(r"{\\frac{\1}{\2}}", CHOOSE.sub(r"\\binom{\1}{\2}", text))
     if "\\right." in text.replace(" ", "") and "\\left|" in text.replace(" ", ""):
         text = LONE_BAR.sub(r"\\mid ", text)
     if SYSTEM.search(text) and SYSTEM_END.search(text):
@@ -169,7 +168,9 @@ def _unslashed(text: str) -> str:
 
 
 def _combination(match: re.Match[str]) -> str:
-    above, below = [group for group in match.groups() if group]
+    above, below = (int(group) for group in match.groups() if group)
+    if not 0 < below <= above:
+        return match[0]
     return rf"\binom{{{above}}}{{{below}}}"
 
 
@@ -196,13 +197,18 @@ WRAPPED = re.compile(
 )
 COMMAND = re.compile(r"\\([a-zA-Z]+)")
 WORD = re.compile(r"\d*\.?\d+|[^\W\d_]+|[^\s\w]")
-HYPHEN = re.compile(r"(?<=[a-z][a-z][a-z])-(?=[a-z][a-z])")
-LITTLE = frozenset(("a", "an", "the", ".", ",", ";", ":", '"'))
+HYPHEN = re.compile(r"(?<=[a-z][a-z][a-z][a-z])-(?=[a-z][a-z][a-z])")
+PLAIN = frozenset(("yes", "no", "true", "false", "none", "odd", "even"))
+LITTLE = frozenset(("a", "an", "the", "An", ".", ";", ":", '"'))
 """What is left out of words: articles, and what ends a sentence."""
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of an answer in prose, without articles, full stops, wrappers and longer words' case."""
+    """The words of an answer in prose, without articles, full stops, wrappers and Title case."""
     text = COMMAND.sub(r" \1 ", WRAPPED.sub(r" \1 ", text))
-    found = [word.casefold() if len(word) > 2 else word for word in WORD.findall(HYPHEN.sub(" ", text))]
-    return tuple(word for word in found if word.casefold() not in LITTLE) or tuple(found)
+    found = WORD.findall(HYPHEN.sub(" ", text))
+    if found[:1] == ["A"] and len(found) > 1 and len(found[1]) > 3 and found[1].islower():
+        found = found[1:]
+    found = [word.lower() if word[1:].islower() and len(word) > 2 else word for word in found]
+    found = [word.lower() if word.lower() in PLAIN else word for word in found]
+    return tuple(word for word in found if word not in LITTLE) or tuple(found)

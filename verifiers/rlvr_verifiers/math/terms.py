@@ -9,7 +9,7 @@ from rlvr_verifiers.math.atoms import argument, atom, starts_atom
 from rlvr_verifiers.math.commands import EMPTY
 from rlvr_verifiers.math.cursor import Cursor
 from rlvr_verifiers.math.numerals import based
-from rlvr_verifiers.math.tokens import ORDINALS
+from rlvr_verifiers.math.tokens import is_ordinal
 from rlvr_verifiers.math.tree import Tree, UnreadableError
 
 SETS = {"cup": "union", "cupdot": "union", "sqcup": "union", "bigcup": "union", "cap": "intersection",
@@ -189,10 +189,14 @@ def _raised(cursor: Cursor, base: Tree) -> Tree:
         if inner.value in ("circ", "degree") and cursor.ahead(2).value == "}":
             cursor.place += 3
             return _minutes(cursor, base)
-        if inner.value in ORDINALS and cursor.ahead(2).value == "}":
+        if (
+            base.head == "number"
+            and is_ordinal(str(base.value), inner.value)
+            and cursor.ahead(2).value == "}"
+        ):
             cursor.place += 3
             return base
-    if token.value in ORDINALS:
+    if base.head == "number" and is_ordinal(str(base.value), token.value):
         cursor.take()
         return base
     if (

@@ -52,7 +52,6 @@ UNIT_LETTERS = frozenset("mgshlLNJWVK")
 """Units of one letter; they are read so only in \\text behind a number."""
 QUOTIENT = re.compile(r"\s*[a-zA-Z]{1,3}\s*(?:/\s*[a-zA-Z]{1,3}(?:\^\{?\d\}?)?\s*)+")
 CLOCK = re.compile(r"\s*[aApP]\.?\s?[mM]\.?\s*")
-ORDINALS = frozenset({"st", "nd", "rd", "th"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +197,18 @@ def _text(content: str, spaced: bool, grouped: bool, found: list[Token]) -> None
             found.append(Token("text", part.strip(), spaced))
 
 
+def is_ordinal(number: str, suffix: str) -> bool:
+    """Whether 1st, 2nd, 3rd, 4th, 11th is spelt there."""
+    last = number[-1:] if number[-2:-1] != "1" else "0"
+    return number.isdecimal() and suffix == {"1": "st", "2": "nd", "3": "rd"}.get(last, "th")
+
+
 def _letters(letters: str, spaced: bool, found: list[Token]) -> None:
     """A run of letters: a function, a word, or one variable a letter."""
     if letters == "sqrt":  # sqrt22 is the root of 22, \sqrt22 twice that of 2
         found.append(Token("command", "squareroot", spaced))
         return
-    if not spaced and letters in ORDINALS and found and found[-1].kind == "number":
+    if not spaced and len(found) == 1 and found[0].kind == "number" and is_ordinal(found[0].value, letters):
         return  # 15th is 15
     if len(letters) == 1:
         found.append(Token("name", letters, spaced))

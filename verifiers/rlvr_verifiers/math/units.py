@@ -74,14 +74,16 @@ UNITS = frozenset(spelling for spelling in _BASE if len(spelling) > 1)
 MANY = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 """Words that multiply the number before them."""
 TWISTING = frozenset((
-    "or", "and", "not", "no", "nor", "but", "maybe", "perhaps", "possibly", "probably", "either",
-    "neither", "between", "more", "less", "fewer", "than", "about", "approximately", "roughly", "around",
-    "almost", "nearly", "if", "when", "unless", "otherwise", "alternatively", "instead", "except",
-    "without", "wrong", "incorrect", "false", "guess", "answer", "equals", "is", "are", "was", "plus",
-    "minus", "times", "over", "divided", "by", "half", "halves", "third", "thirds", "fourth", "fourths",
-    "quarter", "quarters", "fifth", "fifths", "sixth", "sixths", "eighth", "eighths", "tenth", "tenths",
-    "hundredth", "hundredths", "thousandth", "thousandths", "zero", "one", "two", "three", "four",
-    "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen",
+    "tens", "hundreds", "thousands", "millions", "billions", "trillions", "dozens", "pair", "pairs",
+    "score", "scores", "gross", "millionth", "millionths", "billionth", "billionths", "square", "choose",
+    "cube", "root", "or", "and", "not", "no", "nor", "but", "maybe", "perhaps", "possibly", "probably",
+    "either", "neither", "between", "more", "less", "fewer", "than", "about", "approximately", "roughly",
+    "around", "almost", "nearly", "if", "when", "unless", "otherwise", "alternatively", "instead",
+    "except", "without", "wrong", "incorrect", "false", "guess", "answer", "equals", "is", "are", "was",
+    "plus", "minus", "times", "over", "divided", "by", "half", "halves", "third", "thirds", "fourth",
+    "fourths", "quarter", "quarters", "fifth", "fifths", "sixth", "sixths", "eighth", "eighths", "tenth",
+    "tenths", "hundredth", "hundredths", "thousandth", "thousandths", "zero", "one", "two", "three",
+    "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen",
     "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty", "thirty", "forty", "fifty",
     "sixty", "seventy", "eighty", "ninety", "quadrillion", "lakh", "crore", "double", "twice", "triple",
     "factorial", "inverse", "reciprocal", "opposite", "negative", "below", "above", "under", "least",
@@ -102,6 +104,8 @@ class Unit:
     """How many base units one of it is."""
     words: tuple[str, ...]
     """The words that are no unit, in the singular: cats."""
+    many: int = 1
+    """What the number before it is multiplied by: a million."""
 
 
 @lru_cache(maxsize=4096)
@@ -111,6 +115,7 @@ def unit(text: str) -> Unit | None:
     dimension: dict[str, int] = {}
     factor, sign, power_next = F(1), 1, 1
     others: list[str] = []
+    many = 1
     last: tuple[str, Fraction, int] | None = None
     parts = PART.findall(
         text.replace("\\", " ").replace(",", " ").replace(".", " ").replace("(", " ").replace(")", " ")
@@ -136,7 +141,7 @@ def unit(text: str) -> Unit | None:
             else:
                 power_next = degree
         elif word.lower() in MANY and position == 0:
-            factor *= MANY[word.lower()]
+            many = MANY[word.lower()]
         else:
             if (
                 word.lower() in TWISTING
@@ -145,7 +150,7 @@ def unit(text: str) -> Unit | None:
                 or word.isdecimal()
             ):
                 return None
-            known = _BASE.get(word) or _BASE.get(word.lower())
+            known = _BASE.get(word) or (_BASE.get(word.lower()) if len(word) > 2 else None)
             if known is None:
                 others.append(_singular(word.lower()))
                 continue
@@ -157,7 +162,7 @@ def unit(text: str) -> Unit | None:
     if len(others) > 3:
         return None
     dimension.pop("count", None)
-    return Unit(tuple(sorted((k, v) for k, v in dimension.items() if v)), factor, tuple(others))
+    return Unit(tuple(sorted((k, v) for k, v in dimension.items() if v)), factor, tuple(others), many)
 
 
 def _singular(word: str) -> str:
