@@ -30,6 +30,7 @@ from rlvr.rollout.engine import Engine, Tell, log
 from rlvr.rollout.hf import HfEngine
 from rlvr.rollout.vllm_settings import VllmSettings
 from rlvr.runs.reader import find_run
+from rlvr.sandbox.offer import LOUD, Offer, offer
 from rlvr.verify.compose import Overlong, Scorer
 from rlvr.verify.pool import Pool, Spec
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ENGINES = ("auto", "hf", "vllm_local", "vllm_server")
+NOT_ASKED = Offer()
+"""No verifier asks for a sandbox."""
 
 
 def resolve_run(name: str) -> Path | None:
@@ -234,21 +237,47 @@ def scorer(
     overlong: Overlong = "keep",
     overlong_buffer: int = 1,
     max_tokens: int = 1,
+    sandbox: Offer = NOT_ASKED,
 ) -> Iterator[Scorer]:
-    """Worker processes that run the verifiers; all gone when the block ends."""
-    specs = [
-        Spec(
-            name=v.name,
-            options=dict(v.model_extra or {}),
-            timeout_s=v.timeout,
-            memory_bytes=v.memory,
-            weight=v.weight,
-            base_dir=base_dir,
-        )
-        for v in verifiers
-    ]
-    with Pool(specs, workers) as pool:
+    """Worker processes that run the verifiers; all gone when the block ends.
+
+    `sandbox` is what they may run programs in.
+    """
+    specs = [_spec(verifier, base_dir) for verifier in verifiers]
+    with Pool(specs, workers, sandbox=sandbox.named) as pool:
         yield Scorer(pool, specs, overlong, overlong_buffer, max_tokens)
+
+
+def sandbox(
+    verifiers: Sequence[tuple[schema.Verifier, Path]],
+    section: schema.Sandbox,
+    *,
+    unsafe: bool = False,
+    tell: Tell = log,
+) -> Offer:
+    """What verifiers, each with its base folder, run programs in; nothing is tried where none asks for it.
+
+    Loads each of them once: VerifierError says which cannot be, or does not take its options.  SandboxError
+    where no program would run.
+    """
+    with Pool([_spec(verifier, base_dir) for verifier, base_dir in verifiers], 1) as pool:
+        if "sandbox" not in pool.wants:
+            return NOT_ASKED
+    made = offer(unsafe=unsafe, remote=section.remote, kind=section.kind)
+    if made.is_unsafe:
+        tell(LOUD)
+    return made
+
+
+def _spec(verifier: schema.Verifier, base_dir: Path) -> Spec:
+    return Spec(
+        name=verifier.name,
+        options=dict(verifier.model_extra or {}),
+        timeout_s=verifier.timeout,
+        memory_bytes=verifier.memory,
+        weight=verifier.weight,
+        base_dir=base_dir,
+    )
 
 
 def data_dir(loaded: Loaded, environment: str | None) -> Path | None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from rlvr.sandbox.api import Isolation
+
 Status = Literal["ok", "warn", "FAIL"]
 
 GIB = 2**30
@@ -71,6 +73,8 @@ class Installed:
     """RAM that the process may use."""
     free_bytes: Mapping[str, int]
     """Space left by folder: where weights are handed over, and the temporary one."""
+    sandbox: Isolation | None = None
+    """What holds untrusted programs here; None where nobody looked."""
 
 
 def diagnose(installed: Installed) -> list[Row]:
@@ -237,6 +241,15 @@ def check_cpus(installed: Installed) -> Iterator[Row]:
         yield Row(check="cpus", found=f"{found}: little", status="warn", fix=fix)
 
 
+def check_sandbox(installed: Installed) -> Iterator[Row]:
+    """Whether programs that a model wrote can be run apart from us."""
+    if (sandbox := installed.sandbox) is not None and sandbox.tier is not None:
+        yield Row(check="sandbox", found=str(sandbox))
+    elif sandbox is not None:
+        fix = "docker run --security-opt seccomp=unconfined  # or Linux 5.13 with Landlock; docs/sandbox.md"
+        yield Row(check="sandbox", found=str(sandbox), status="warn", fix=fix)
+
+
 def meets(version: str, requirement: str) -> bool:
     """Whether a version is one of `torch==2.13.*` or `transformers<5.20,>=5.16`: by its numbers alone."""
     clauses = _specifier(requirement).split(",")
@@ -340,4 +353,5 @@ CHECKS: list[Callable[[Installed], Iterator[Row]]] = [
     check_engine,
     check_space,
     check_cpus,
+    check_sandbox,
 ]

@@ -1,14 +1,53 @@
 """Rewards of siblings -> advantages.
 
 Statistics run over the whole batch; a reward of NaN (could not be checked) takes no part in them and gets
-advantage 0.
+advantage 0.  What needs log-probabilities or whitens tokens is added later (credit.py).
 
 Shapes: B sequences; `group_B` says which sequences are siblings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
 import torch
+
+RIGHT = 0.5
+"""Where only right and wrong count, a reward of at least so much is right."""
+ALONE = ("none", "signed")
+"""Baselines that ask nothing of siblings: the only member of a group keeps its advantage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Siblings:
+    """Rewards with what the group of each sequence says about them, float64 [B]; 0 where not known."""
+
+    rewards: torch.Tensor
+    """Of the sequence; 0 where not known."""
+    known: torch.Tensor
+    """1 where the reward is known, else 0."""
+    tokens: torch.Tensor
+    """Loss tokens of the sequence."""
+    group: torch.Tensor
+    """int64: index of its group."""
+
+    def total(self, values_B: torch.Tensor) -> torch.Tensor:
+        """Sum over the known members of each one's group."""
+        groups = int(self.group.max()) + 1 if len(self.group) else 0
+        sums = values_B.new_zeros(groups).index_add(0, self.group, values_B * self.known)
+        return sums[self.group]
+
+    def mean(self, weights_B: torch.Tensor) -> torch.Tensor:
+        """Mean reward of each one's group, weighted."""
+        weight = self.total(weights_B)
+        mean = self.total(self.rewards * weights_B) / weight.where(weight > 0, 1.0)
+        return mean
+
+    def count(self) -> torch.Tensor:
+        """Known members of each one's group."""
+        return self.total(self.known)
 
 
 def group_advantages(
@@ -22,29 +61,22 @@ def group_advantages(
 ) -> torch.Tensor:
     """float32 [B]: `(reward - baseline) / (scale + epsilon)`, 0 for the only member of a group.
 
-    `tokens_B` counts the loss tokens of each sequence, for `token_whiten`.
-    group_mean and group_std: GRPO, arXiv:2402.03300 section 4.1.2, with the n-1 standard deviation;
-    leave_one_out: RLOO, arXiv:2402.14740 eq. 7; batch_std: Lite PPO, arXiv:2508.08221 (of the rewards);
-    token_whiten: REINFORCE++-baseline, arXiv:2501.03262 (each sequence counts once a token, n-1 variance).
+    `tokens_B` counts the loss tokens of each sequence.  `token_whiten` divides nothing here: see
+    `credit.token_advantages`.  The tables at the end of this file say what each name is.
     """
-    valid_B = ~rewards_B.isnan()
-    rewards_B = rewards_B.double().nan_to_num(0.0)
-    groups = int(group_B.max()) + 1 if len(group_B) else 0
-    weight_B = valid_B.double()
-    count_B = _sum_by_group(weight_B, group_B, groups)[group_B]
-    mean_B = (_sum_by_group(rewards_B * weight_B, group_B, groups)[group_B]) / count_B.clamp_min(1)
-    centred_B = BASELINES[baseline](rewards_B - mean_B, count_B)
-    if scale == "group_std":
-        squares_B = _sum_by_group((rewards_B - mean_B).square() * weight_B, group_B, groups)[group_B]
-        scaled_B = centred_B / ((squares_B / (count_B - 1).clamp_min(1)).sqrt() + epsilon)
-    elif scale == "batch_std":
-        known = rewards_B[valid_B]
-        scaled_B = centred_B / ((known.std() if len(known) > 1 else known.new_zeros(())) + epsilon)
-    elif scale == "token_whiten":
-        scaled_B = _whiten(centred_B, tokens_B.double() * weight_B, epsilon)
-    else:
-        scaled_B = centred_B
-    return torch.where(valid_B & (count_B > 1), scaled_B, torch.zeros_like(scaled_B)).float()
+    known_B = ~rewards_B.isnan()
+    group = Siblings(
+        rewards=rewards_B.double().nan_to_num(0.0),
+        known=known_B.double(),
+        tokens=tokens_B.double(),
+        group=group_B,
+    )
+    scaled_B = SCALES[scale](BASELINES[baseline](group), group, epsilon)
+    if baseline == "rl_zvp":
+        same = zero_variance_groups(rewards_B, group_B)[group_B]
+        scaled_B = torch.where(same, _signed(group).sign(), scaled_B)
+    counts_B = known_B if baseline in ALONE else known_B & (group.count() > 1)
+    return torch.where(counts_B, scaled_B, torch.zeros_like(scaled_B)).float()
 
 
 def zero_variance_groups(rewards_B: torch.Tensor, group_B: torch.Tensor) -> torch.Tensor:
@@ -60,19 +92,97 @@ def zero_variance_groups(rewards_B: torch.Tensor, group_B: torch.Tensor) -> torc
     return ~(high > low)
 
 
-def _sum_by_group(values_B: torch.Tensor, group_B: torch.Tensor, groups: int) -> torch.Tensor:
-    return values_B.new_zeros(groups).index_add(0, group_B, values_B)
+def _group_mean(group: Siblings) -> torch.Tensor:
+    return group.rewards - group.mean(group.known)
 
 
-def _whiten(values_B: torch.Tensor, weight_B: torch.Tensor, epsilon: float) -> torch.Tensor:
-    total = weight_B.sum()
-    mean = (values_B * weight_B).sum() / total.clamp_min(1)
-    variance = ((values_B - mean).square() * weight_B).sum() / (total - 1).clamp_min(1)
-    return (values_B - mean) / (variance + epsilon).sqrt()
+def _leave_one_out(group: Siblings) -> torch.Tensor:
+    """The mean of the others is further away by n/(n-1)."""
+    count = group.count()
+    return _group_mean(group) * count / (count - 1).clamp_min(1)
 
 
-BASELINES = {
-    "group_mean": lambda difference_B, count_B: difference_B,
-    # The mean of the others is further away by n/(n-1).
-    "leave_one_out": lambda difference_B, count_B: difference_B * count_B / (count_B - 1).clamp_min(1),
+def _signed(group: Siblings) -> torch.Tensor:
+    return torch.where(group.rewards >= RIGHT, 1.0, -1.0).double()
+
+
+def _pass_at(group: Siblings, *, k: int) -> torch.Tensor:
+    """Of n members with w wrong ones, a draw of k all fails with probability C(w,k)/C(n,k).
+
+    The advantages are those of the draws' best, (max - mean) / deviation, averaged over all draws that a
+    member is in; 0 where that deviation is, or where fewer than k rewards are known.
+    """
+    count = group.count()
+    is_wrong = (group.rewards < RIGHT).double()
+    wrong = group.total(is_wrong)
+    fails, fails_with_it = torch.ones_like(count), torch.ones_like(count)
+    for i in range(k):
+        fails = fails * (wrong - i).clamp_min(0) / (count - i).clamp_min(1)
+        if i:
+            fails_with_it = fails_with_it * (wrong - i).clamp_min(0) / (count - i).clamp_min(1)
+    deviation = (fails * (1 - fails)).sqrt()
+    difference = fails - is_wrong * fails_with_it
+    enough = (count >= k) & (deviation > 0)
+    return torch.where(enough, difference / deviation.where(deviation > 0, 1.0), torch.zeros_like(count))
+
+
+def _group_std(centred_B: torch.Tensor, group: Siblings, epsilon: float, *, lost: int) -> torch.Tensor:
+    squares = group.total(_group_mean(group).square())
+    return centred_B / ((squares / (group.count() - lost).clamp_min(1)).sqrt() + epsilon)
+
+
+def _batch_std(centred_B: torch.Tensor, group: Siblings, epsilon: float) -> torch.Tensor:
+    known = group.rewards[group.known > 0]
+    return centred_B / ((known.std() if len(known) > 1 else known.new_zeros(())) + epsilon)
+
+
+def _batch_whiten(centred_B: torch.Tensor, group: Siblings, epsilon: float) -> torch.Tensor:
+    count = group.known.sum().clamp_min(1)
+    mean = (centred_B * group.known).sum() / count
+    variance = ((centred_B - mean).square() * group.known).sum() / count
+    return (centred_B - mean) / (variance.sqrt() + epsilon)
+
+
+def _over_mean(centred_B: torch.Tensor, group: Siblings, epsilon: float) -> torch.Tensor:
+    mean = group.mean(group.known)
+    return torch.where(mean > 0, centred_B / mean.where(mean > 0, 1.0), torch.zeros_like(mean))
+
+
+def _as_it_is(centred_B: torch.Tensor, group: Siblings, epsilon: float) -> torch.Tensor:
+    return centred_B
+
+
+BASELINES: dict[str, Callable[[Siblings], torch.Tensor]] = {
+    # REINFORCE, REINFORCE++ (arXiv:2501.03262).
+    "none": lambda group: group.rewards,
+    # GRPO, arXiv:2402.03300 section 4.1.2.
+    "group_mean": _group_mean,
+    # RLOO, arXiv:2402.14740 eq. 7.
+    "leave_one_out": _leave_one_out,
+    # OPO, arXiv:2505.23585: sum of length * reward over sum of length.
+    "length_weighted": lambda group: group.rewards - group.mean(group.tokens),
+    # W-REINFORCE, arXiv:2506.01347: right is +1, wrong is -1.
+    "signed": _signed,
+    # RL-ZVP, arXiv:2509.21880: as group_mean, but +1 or -1 where the group agrees, for credit.py.
+    "rl_zvp": _group_mean,
+    # Pass@k training, arXiv:2508.10751, the analytic form.
+    "pass_at_2": partial(_pass_at, k=2),
+    "pass_at_4": partial(_pass_at, k=4),
+    "pass_at_8": partial(_pass_at, k=8),
+    "pass_at_16": partial(_pass_at, k=16),
+}
+SCALES: dict[str, Callable[[torch.Tensor, Siblings, float], torch.Tensor]] = {
+    # Dr. GRPO, arXiv:2503.20783.
+    "none": _as_it_is,
+    # GRPO with the n-1 standard deviation, as trainers do; and with n.
+    "group_std": partial(_group_std, lost=1),
+    "group_std_population": partial(_group_std, lost=0),
+    # Lite PPO, arXiv:2508.08221: the standard deviation (n-1) of the batch's rewards.
+    "batch_std": _batch_std,
+    # Magistral, arXiv:2506.10910: standardised over the batch's sequences (n).
+    "batch_whiten": _batch_whiten,
+    # REINFORCE++: over the batch's tokens, in credit.py.
+    "token_whiten": _as_it_is,
+    # MaxRL, arXiv:2602.02710: 0 for a group whose mean is not above 0.
+    "group_mean": _over_mean,
 }

@@ -15,20 +15,33 @@ class Totals:
     """Tokens in the loss."""
     sequences: int
     """Sequences with at least one such token."""
+    groups: int
+    """Groups with at least one such token."""
+    group_tokens: torch.Tensor
+    """float32 [group index]: tokens of each group."""
 
     @classmethod
-    def of(cls, mask_BT: torch.Tensor) -> Totals:
+    def of(cls, mask_BT: torch.Tensor, group_B: torch.Tensor) -> Totals:
         """Count a whole step's mask."""
-        return cls(tokens=int(mask_BT.sum()), sequences=int(mask_BT.any(-1).sum()))
+        size = int(group_B.max()) + 1 if len(group_B) else 0
+        lengths_B = mask_BT.sum(-1).float()
+        group_tokens = lengths_B.new_zeros(size).index_add(0, group_B, lengths_B)
+        return cls(
+            tokens=int(mask_BT.sum()),
+            sequences=int(mask_BT.any(-1).sum()),
+            groups=int((group_tokens > 0).sum()),
+            group_tokens=group_tokens,
+        )
 
 
 def normaliser(
-    mask_BT: torch.Tensor, totals: Totals, *, kind: str, length_constant: float | None
+    mask_BT: torch.Tensor, group_B: torch.Tensor, totals: Totals, *, kind: str, length_constant: float | None
 ) -> torch.Tensor:
     """Weight n [B, T] of each token, 0 where the mask is False; `sum(n * term)` is the aggregate.
 
     `token_mean` (DAPO): 1 / tokens; `seq_mean_token_mean` (GRPO): 1 / (sequences * length of its own);
-    `seq_mean_token_sum` (Dr. GRPO): 1 / (sequences * length_constant).
+    `seq_mean_token_sum` (Dr. GRPO): 1 / (sequences * length_constant); `prompt_mean_token_mean` (ScaleRL,
+    arXiv:2510.13786): 1 / (groups * tokens of its group).
     """
     lengths_B1 = mask_BT.sum(-1, keepdim=True).clamp_min(1)
     if kind == "token_mean":
@@ -36,4 +49,7 @@ def normaliser(
         return mask_BT * weight
     if kind == "seq_mean_token_mean":
         return mask_BT / (max(totals.sequences, 1) * lengths_B1)
+    if kind == "prompt_mean_token_mean":
+        tokens_B1 = totals.group_tokens[group_B][:, None].clamp_min(1)
+        return mask_BT / (max(totals.groups, 1) * tokens_B1)
     return mask_BT * (1.0 / (max(totals.sequences, 1) * (length_constant or 1.0)))

@@ -21,3 +21,9 @@ def penalty(
     if kind == "k3_weighted":
         return ratio_BT * value, ratio_BT * (value + slope)
     return value, slope
+
+
+def rollout_penalty(logprobs_BT: torch.Tensor, rollout_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(log pi / mu)^2 and its derivative: a pull towards the policy that sampled (prime-rl's default)."""
+    log_BT = logprobs_BT - rollout_BT
+    return log_BT.square(), 2 * log_BT

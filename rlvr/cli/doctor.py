@@ -22,6 +22,7 @@ import typer
 
 if TYPE_CHECKING:
     from rlvr.doctor import Installed
+    from rlvr.sandbox.api import Isolation
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORT_S = 120.0
@@ -91,7 +92,19 @@ def look() -> Installed:
         cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory_bytes=_memory_bytes(),
         free_bytes={folder: shutil.disk_usage(folder).free for folder in folders},
+        sandbox=_sandbox(),
     )
+
+
+def _sandbox() -> Isolation:
+    """What holds programs here: found by trying, in processes of its own."""
+    from rlvr.sandbox.api import Isolation
+
+    if platform.system() != "Linux":
+        return Isolation(tier=None, open_doors=(), refusals=("it needs Linux",))
+    from rlvr.sandbox.local import isolation
+
+    return isolation()
 
 
 def requirements(lines: list[str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from rlvr.cli.terminal import Terminal
+from rlvr.cli.unsafe import Unsafe
 from rlvr.errors import Interrupted, RecipeError, RunError
 
 if TYPE_CHECKING:
@@ -21,9 +23,20 @@ if TYPE_CHECKING:
     from rlvr.eval.result import Result
     from rlvr.eval.run import Measurement
     from rlvr.problems.sources import Source
+    from rlvr.sandbox.offer import Offer
     from rlvr.types import Sampling
 
 LONGEST_DEFAULT = 2048
+
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="Length of a completion; default: half the context, at most 2048.")
+]
+Servers = Annotated[
+    list[str] | None, typer.Option(metavar="URL", help="A server under `rlvr serve`; may be repeated.")
+]
+Executor = Annotated[
+    str | None, typer.Option(metavar="URL", help="Executor that runs programs, instead of this machine.")
+]
 
 
 def evaluate(
@@ -36,16 +49,11 @@ def evaluate(
     samples: Annotated[int, typer.Option(min=1, help="Completions a problem: k of avg@k.")] = 1,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 1.0,
     top_p: Annotated[float, typer.Option(min=0, max=1, help="Nucleus mass kept.")] = 1.0,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(min=1, help="Length of a completion; default: half the context, at most 2048."),
-    ] = None,
+    max_tokens: MaxTokens = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many problems only.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seeds every completion.")] = 0,
     engine: Annotated[str, typer.Option(help="auto, hf, vllm_local or vllm_server.")] = "auto",
-    server: Annotated[
-        list[str] | None, typer.Option(metavar="URL", help="A server under `rlvr serve`; may be repeated.")
-    ] = None,
+    server: Servers = None,
     key_file: Annotated[Path | None, typer.Option(help="The key of those servers.")] = None,
     data_dir: Annotated[
         Path | None, typer.Option(envvar="RLVR_DATA_DIR", help="Local copies of hub data: NAME/SPLIT.jsonl.")
@@ -63,6 +71,9 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=1, help="Processes that check answers.")] = min(
         8, os.cpu_count() or 1
     ),
+    sandbox: Executor = None,
+    sandbox_kind: Annotated[str, typer.Option(help="Its interface: sandboxfusion or piston.")] = "",
+    unsafe: Unsafe = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of the table.")] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew instead of continuing the record.")
@@ -78,7 +89,8 @@ def evaluate(
         return
     if model is None:
         raise RecipeError("say which model: rlvr eval MODEL_OR_RUN -b gsm8k,./mine.jsonl")
-    from rlvr.cli.subject import Subject, answering, vllm_section
+    from rlvr import build
+    from rlvr.cli.subject import Subject, answering, sandbox_section, vllm_section
     from rlvr.eval.benchmarks import open_benchmark
 
     subject = Subject.called(model)
@@ -86,6 +98,9 @@ def evaluate(
     chosen = _choose(benchmarks, given, subject.asked())
     # The data is opened first: a mistake in it should not wait for the model to load.
     sources = [open_benchmark(b, data_dir=data_dir, base_dir=Path(), limit=limit) for b in chosen]
+    checkers = [subject.checker(benchmark) for benchmark in chosen]
+    section = sandbox_section(subject, sandbox, sandbox_kind)
+    offer = build.sandbox(checkers, section, unsafe=unsafe, tell=Terminal())
     with answering(
         subject,
         engine="vllm_server" if server else engine,
@@ -100,7 +115,7 @@ def evaluate(
             for b, source in zip(chosen, sources, strict=True)
         ]
         folder = out or subject.folder(ready.model_hash)
-        results = _measure(subject, plans, ready, folder, workers=workers, fresh=fresh)
+        results = _measure(subject, plans, ready, folder, offer, workers=workers, fresh=fresh)
     _report(results, folder, as_json)
 
 
@@ -168,6 +183,7 @@ def _measure(
     plans: list[tuple[Measurement, Benchmark, Source]],
     ready: Answering,
     folder: Path,
+    offer: Offer,
     *,
     workers: int,
     fresh: bool,
@@ -181,9 +197,9 @@ def _measure(
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
             for what, benchmark, source in plans:
                 checker, base_dir = subject.checker(benchmark)
-                with build.scorer([checker], workers, base_dir) as scorer:
+                with build.scorer([checker], workers, base_dir, sandbox=offer) as scorer:
                     result = measure(
-                        what,
+                        replace(what, sandbox=offer.words if scorer.runs_programs else ""),
                         source,
                         ready.renderer,
                         ready.engine,

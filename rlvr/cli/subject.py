@@ -15,7 +15,7 @@ from rlvr.errors import RecipeError
 if TYPE_CHECKING:
     from rlvr.eval.benchmarks import Benchmark
     from rlvr.problems.prompts import Renderer
-    from rlvr.recipe.schema import Recipe, Verifier
+    from rlvr.recipe.schema import Recipe, Sandbox, Verifier
     from rlvr.recipe.schema_vllm import Vllm
     from rlvr.rollout.engine import Engine
 
@@ -123,3 +123,23 @@ def vllm_section(servers: Sequence[str], key_file: Path | None) -> Vllm:
             raise RecipeError(f"--server {server}: must be an address such as http://127.0.0.1:8000")
     given: dict[str, Any] = {"servers": list(servers)}
     return Vllm.model_validate(given | ({"key_file": str(key_file.absolute())} if key_file else {}))
+
+
+def sandbox_section(subject: Subject, remote: str | None, kind: str) -> Sandbox:
+    """The recipe section that --sandbox and --sandbox-kind stand for; without them the run's own, if any."""
+    from pydantic import ValidationError
+
+    from rlvr.recipe.schema import Sandbox
+
+    if remote is None:
+        if kind:
+            raise RecipeError("--sandbox-kind is how to talk to an executor: give its address, --sandbox URL")
+        return subject.recipe.sandbox if subject.recipe is not None else Sandbox()
+    given = {"remote": remote} | ({"kind": kind} if kind else {})
+    try:
+        return Sandbox.model_validate(given)
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        wanted = {"remote": "an address such as http://10.0.0.5:8080", "kind": "sandboxfusion or piston"}
+        option = {"remote": "--sandbox", "kind": "--sandbox-kind"}[key]
+        raise RecipeError(f"{option} {given[key]}: must be {wanted[key]}") from None

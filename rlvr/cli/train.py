@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlvr.cli.terminal import Terminal
+from rlvr.cli.unsafe import Unsafe
 from rlvr.errors import EngineError, Interrupted, RecipeError, RunError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def train(
         str | None,
         typer.Option(metavar="RUN", help="Continue this run: a folder, a name under runs/, or `last`."),
     ] = None,
+    unsafe: Unsafe = False,
 ) -> None:
     """Train a model on problems whose answers can be checked."""
     from rlvr.cli.examine import examine
@@ -48,7 +50,7 @@ def train(
         loaded, folder = load(find(str(recipe)), changes), None
     for warning in examine(loaded):
         typer.echo(f"warning: {warning}", err=True)
-    _run(loaded, folder)
+    _run(loaded, folder, unsafe)
 
 
 def _taken_up(name: str, changes: list[str]) -> tuple[Loaded, RunFolder]:
@@ -60,7 +62,7 @@ def _taken_up(name: str, changes: list[str]) -> tuple[Loaded, RunFolder]:
     return resumed_recipe(folder, changes), folder
 
 
-def _run(loaded: Loaded, resume: RunFolder | None) -> None:
+def _run(loaded: Loaded, resume: RunFolder | None, unsafe: bool) -> None:
     recipe = loaded.path if resume is None else resume.expanded_recipe
     typer.echo(f"{recipe}: loading model and problems", err=True)
     from rlvr.train.loop import train as loop
@@ -76,6 +78,7 @@ def _run(loaded: Loaded, resume: RunFolder | None) -> None:
             signals=signals,
             stack=stack,
             tell=Terminal(),
+            unsafe=unsafe,
         )
         path = run.folder.path
         try:

@@ -1,5 +1,5 @@
 """`rlvr verifier`: list the verifiers there are, begin one of your own, try one under the limits of a run,
-and have one explain its verdict.
+have one explain its verdict, and check the tests of a data set.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rlvr.cli import verifier_given as given
+from rlvr.cli.unsafe import Unsafe
+from rlvr.cli.verifier_check import check
 from rlvr.errors import VerifierError
 
 if TYPE_CHECKING:
     from rlvr.types import Verdict
 
 app = typer.Typer(help="List, begin, try and question verifiers.", no_args_is_help=True)
+app.command()(check)
 
 Name = Annotated[str, typer.Argument(help="Registered name, package.module:function or ./file.py:function.")]
 Options = Annotated[list[str] | None, typer.Option(help="An option of the verifier, KEY=VALUE; repeat it.")]
@@ -127,19 +130,18 @@ def try_(
     ] = None,
     timeout: Timeout = "5 s",
     memory: Memory = "2 GiB",
+    unsafe: Unsafe = False,
 ) -> None:
     """Run a verifier as a training run does: in a worker that can be killed.
 
     Exit code 1 where a check ends in `error`, or a row of the file has another status than it says.
     """
-    from rlvr.verify.pool import Pool
-
     if file is not None:
         rows = given.rows(file)
     else:
         rows = [_single(completion, answer, problem_json, otherwise="or --file ROWS.jsonl")]
     problems = [given.problem(row, i) for i, row in enumerate(rows, start=1)]
-    with Pool([given.spec(name, option or [], timeout, memory)], workers=1) as pool:
+    with given.pool(given.spec(name, option or [], timeout, memory), unsafe) as pool:
         futures = [pool.submit(0, one, row["completion"]) for one, row in zip(problems, rows, strict=True)]
         verdicts = [future.result() for future in futures]
     missed = sum(
@@ -164,21 +166,21 @@ def explain(
     ] = None,
     timeout: Timeout = "5 s",
     memory: Memory = "2 GiB",
+    unsafe: Unsafe = False,
 ) -> None:
     """Say how a verdict comes about: for the reward that looks wrong.
 
     First what the verifier itself says of the check, then its verdict, got as in a training run.
     """
     from rlvr.verify.explain import explained
-    from rlvr.verify.pool import Pool
 
     if file is not None and completion is not None:
         raise VerifierError("give the completion once: --completion or --file.")
     said = given.text_of(file) if file is not None else completion
     row = _single(said, gold, problem_json, otherwise="--file with the completion will do too")
     problem, spec = given.problem(row), given.spec(name, option or [], timeout, memory)
-    rows = explained(spec, problem, row["completion"])
-    with Pool([spec], workers=1) as pool:
+    with given.pool(spec, unsafe) as pool:
+        rows = explained(spec, problem, row["completion"], sandbox=given.sandbox(unsafe))
         verdict = pool.submit(0, problem, row["completion"]).result()
     _print_rows([("gold", _read_as(gold, row["answer"])), *rows, *_verdict_rows(verdict)])
     if not rows:

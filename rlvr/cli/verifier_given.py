@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from rlvr.errors import VerifierError
 
 if TYPE_CHECKING:
     from rlvr.types import Problem
-    from rlvr.verify.pool import Spec
+    from rlvr.verify.pool import Pool, Spec
 
 
 def spec(name: str, options: Sequence[str], timeout: str, memory: str) -> Spec:
@@ -25,6 +28,25 @@ def spec(name: str, options: Sequence[str], timeout: str, memory: str) -> Spec:
         raise VerifierError(f"--timeout or --memory: {error}") from error
     pairs = dict(_pair(one) for one in options)
     return Spec(name=name, options=pairs, timeout_s=timeout_s, memory_bytes=memory_bytes)
+
+
+@contextmanager
+def pool(spec: Spec, unsafe: bool) -> Iterator[Pool]:
+    """One worker that checks; SandboxError at once where it is to run programs and nothing holds them."""
+    from rlvr.sandbox.offer import LOUD, offer
+    from rlvr.verify.pool import Pool
+
+    with Pool([spec], workers=1, sandbox=sandbox(unsafe)) as made:
+        if "sandbox" in made.wants and offer(unsafe=unsafe).is_unsafe:
+            typer.echo(LOUD, err=True)
+        yield made
+
+
+def sandbox(unsafe: bool) -> str:
+    """What programs are run in, as a pool names it."""
+    from rlvr.sandbox.offer import LOCAL, UNSAFE
+
+    return UNSAFE if unsafe else LOCAL
 
 
 def rows(file: Path) -> list[dict[str, Any]]:

@@ -75,12 +75,15 @@ class Measurement:
     """Of the weights measured; empty where the folder of the record says it."""
     verifier: str = ""
     """Name of who checks."""
+    sandbox: str = ""
+    """What held the programs that it ran, and what that leaves open; empty where it runs none."""
     expected: int | None = None
     """Another number of problems is a warning."""
 
     def header(self, source: Source, first_prompt: Sequence[int], engine: str) -> dict[str, Any]:
         """First line of the record."""
-        return {
+        held = {"sandbox": self.sandbox} if self.sandbox else {}
+        return held | {
             "benchmark": self.benchmark,
             "source": source.name,
             "data": source.fingerprint,
@@ -141,7 +144,7 @@ def evaluate(
         n=len(problems),
         k=what.samples,
         seconds=perf_counter() - started,
-        warnings=_warnings(len(problems), what.expected, what.limit, too_long),
+        warnings=_warnings(what, len(problems), too_long),
         evidence={**header, "prompts": _hash(prompts), "resumed": resumed, "versions": _versions()},
     )
 
@@ -271,11 +274,13 @@ def _problems(source: Source, limit: int | None) -> list[Problem]:
     return [source[index] for index in range(min(sizes))]
 
 
-def _warnings(n: int, expected: int | None, limit: int | None, too_long: int) -> list[str]:
+def _warnings(what: Measurement, n: int, too_long: int) -> list[str]:
     found = []
-    if expected is not None and n != expected:
-        why = "limit" if limit == n else "another version of the data"
-        found.append(f"{n} problems, not the usual {expected} ({why})")
+    if what.expected is not None and n != what.expected:
+        why = "limit" if what.limit == n else "another version of the data"
+        found.append(f"{n} problems, not the usual {what.expected} ({why})")
+    if what.sandbox.startswith("tier none"):
+        found.append("programs ran without isolation: they could reach all that their user can")
     if too_long:
         found.append(f"{too_long} of {n} prompts do not fit the context and count as cut and wrong")
     return found

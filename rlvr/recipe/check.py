@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from rlvr.errors import RecipeError
-from rlvr.recipe.check_engine import Findings, engine, lagging, unread
-from rlvr.recipe.document import shown
+from rlvr.recipe.check_algorithm import algorithm, algorithm_doubts
+from rlvr.recipe.check_engine import Findings, engine, lagging, unread, unread_sandbox
 from rlvr.recipe.files import ROWS, is_local, lacking
 from rlvr.recipe.load import Loaded
-from rlvr.recipe.presets import PRESETS
 
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """What `config.json` calls the longest sequence."""
@@ -132,61 +131,6 @@ def _config(folder: Path) -> dict[str, Any] | None:
     return config if isinstance(config, dict) else None
 
 
-def _overlong(loaded: Loaded) -> Findings:
-    algorithm, tokens = loaded.recipe.algorithm, loaded.recipe.sampling.max_tokens
-    if algorithm.overlong == "soft" and algorithm.overlong_buffer >= tokens:
-        yield (
-            ("algorithm.overlong_buffer", "sampling.max_tokens", "algorithm.overlong", "algorithm.preset"),
-            f"`algorithm.overlong_buffer = {algorithm.overlong_buffer}` leaves no length free of penalty "
-            f"within `sampling.max_tokens = {tokens}`; set overlong_buffer below {tokens}, for example "
-            f"{max(tokens // 4, 1)}",
-        )
-
-
-def _oversample(loaded: Loaded) -> Findings:
-    algorithm = loaded.recipe.algorithm
-    if algorithm.oversample > 1 and algorithm.zero_variance == "keep":
-        yield (
-            ("algorithm.oversample", "algorithm.zero_variance", "algorithm.preset"),
-            f"`algorithm.oversample = {shown(algorithm.oversample)}` replaces groups that were dropped, but "
-            "`zero_variance = keep` drops none; set zero_variance to drop, or oversample to 1",
-        )
-
-
-def _correction(loaded: Loaded) -> Findings:
-    algorithm = loaded.recipe.algorithm
-    low, high = algorithm.correction_low, algorithm.correction_high
-    if algorithm.correction != "none" and algorithm.ratio_base == "rollout":
-        yield (
-            ("algorithm.ratio_base", "algorithm.correction", "algorithm.preset"),
-            "`algorithm.ratio_base = rollout` already corrects for the engine; "
-            f"`correction = {algorithm.correction}` would count it twice; "
-            "set correction to none, or ratio_base to old",
-        )
-    if algorithm.correction == "token_mask" and low >= high:
-        yield (
-            ("algorithm.correction_low", "algorithm.correction_high", "algorithm.correction"),
-            f"`algorithm.correction_low = {shown(low)}` is not below `correction_high = {shown(high)}`: "
-            "every token would be dropped; set for example 0.5 and 2",
-        )
-
-
-def _kl(loaded: Loaded) -> Findings:
-    algorithm = loaded.recipe.algorithm
-    if algorithm.kl == "off" and algorithm.kl_coef > 0:
-        yield (
-            ("algorithm.kl_coef", "algorithm.kl", "algorithm.preset"),
-            f"`algorithm.kl_coef = {shown(algorithm.kl_coef)}` has no effect while `kl = off`; "
-            "set kl to k2 or k3, or kl_coef to 0",
-        )
-    if algorithm.kl != "off" and algorithm.kl_coef == 0:
-        yield (
-            ("algorithm.kl", "algorithm.kl_coef", "algorithm.preset"),
-            f"`algorithm.kl = {algorithm.kl}` keeps a second model for a penalty of weight `kl_coef = 0`; "
-            "set kl to off, or kl_coef above 0, for example 0.01",
-        )
-
-
 def _files(loaded: Loaded) -> Findings:
     recipe = loaded.recipe
     named = [("problems.source", "problems.source", recipe.problems.source)]
@@ -254,19 +198,6 @@ def _never(loaded: Loaded) -> Findings:
         )
 
 
-def _unread(loaded: Loaded) -> Findings:
-    algorithm = loaded.recipe.algorithm
-    row = {**PRESETS["default"], **PRESETS[algorithm.preset]}
-    for leaf, (axis, readers) in READ_BY.items():
-        key, chosen = f"algorithm.{leaf}", getattr(algorithm, axis)
-        given = key in loaded.spots and getattr(algorithm, leaf) != row[leaf]
-        if given and chosen not in readers:
-            yield (
-                (key,),
-                f"`{key}` is not read: it needs `{axis} = {' or '.join(readers)}`, which is {chosen}",
-            )
-
-
 def _lora(loaded: Loaded) -> Findings:
     model = loaded.recipe.model
     if model.lora is None:
@@ -298,30 +229,15 @@ def _either(numbers: list[int]) -> str:
     return " or ".join(str(number) for number in numbers)
 
 
-READ_BY = {
-    "clip_low": ("gate", ("clip",)),
-    "clip_high": ("gate", ("clip",)),
-    "dual_clip": ("gate", ("clip",)),
-    "ratio_cap": ("gate", ("cispo",)),
-    "correction_low": ("correction", ("token_mask",)),
-    "correction_high": ("correction", ("token_truncate", "token_mask")),
-    "length_constant": ("aggregation", ("seq_mean_token_sum",)),
-    "overlong_buffer": ("overlong", ("soft",)),
-}
-"""Keys of the loss that only some choice of another key reads."""
-
 CHECKS = (
     _minibatches,
     _made_model,
     _model_folder,
     _context,
-    _overlong,
-    _oversample,
-    _correction,
-    _kl,
+    algorithm,
     _files,
     _warm_start,
     _lora,
     engine,
 )
-DOUBTS = (_one_by_one, _never, _unread, unread, lagging, _rounding)
+DOUBTS = (_one_by_one, _never, algorithm_doubts, unread, unread_sandbox, lagging, _rounding)

@@ -1,4 +1,4 @@
-"""Checks of a recipe's engine: see `check.py`."""
+"""Checks of a recipe's engine and of its executor: see `check.py`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ def engine(loaded: Loaded) -> Findings:
         yield (
             ("vllm.tensor_parallel",),
             f"`vllm.tensor_parallel = {vllm.tensor_parallel}` needs `sampling.engine: vllm_server`",
+        )
+
+
+def unread_sandbox(loaded: Loaded) -> Findings:
+    """The interface of an executor that there is none of."""
+    sandbox = loaded.recipe.sandbox
+    if sandbox.remote is None and sandbox.kind != type(sandbox)().kind:
+        yield (
+            ("sandbox.kind",),
+            "`sandbox.kind` is not read: it needs `sandbox.remote`, the address of an executor",
         )
 
 

@@ -22,7 +22,13 @@ REASONS = {
 }
 """Why a bound is there, where it is not plain."""
 
-FIRST_KEY = {"algorithm": "preset", "warm_start.problems": "source", "model": "name", "problems": "source"}
+FIRST_KEY = {
+    "algorithm": "preset",
+    "warm_start.problems": "source",
+    "model": "name",
+    "problems": "source",
+    "sandbox": "remote",
+}
 """What a text given for a section was probably meant to be."""
 
 

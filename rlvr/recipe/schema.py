@@ -5,11 +5,12 @@ Frozen pydantic: an unknown key is an error, every key but `model` and `problems
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from rlvr.recipe.presets import PRESETS
+from rlvr.recipe.schema_algorithm import Algorithm as Algorithm
 from rlvr.recipe.schema_vllm import Vllm
 from rlvr.recipe.units import FROZEN, Bytes, Fraction, Seconds
 
@@ -142,6 +143,23 @@ class Verifier(BaseModel):
     """Share in the reward where several verifiers are listed."""
 
 
+class Sandbox(BaseModel):
+    """Where verifiers run the programs that a model writes: by default here, behind this machine's walls."""
+
+    model_config = FROZEN
+    remote: str | None = None
+    """Address of an executor on another machine that runs them instead (tier R): `http://10.0.0.5:8080`."""
+    kind: Literal["sandboxfusion", "piston"] = "sandboxfusion"
+    """The executor's interface."""
+
+    @field_validator("remote")
+    @classmethod
+    def _is_address(cls, given: str | None) -> str | None:
+        if given is not None and not re.fullmatch(r"https?://[^\s@/][^\s@]*", given):
+            raise ValueError(f"`{given}` is no address; write http://HOST:PORT, and no user in it")
+        return given
+
+
 class SamplingKeys(BaseModel):
     """Rollouts, from the full distribution (no top-p or top-k): what is sampled is what is trained."""
 
@@ -158,69 +176,6 @@ class SamplingKeys(BaseModel):
     """Sequences that an engine (each vLLM server) decodes at once."""
     max_lag: int = Field(default=0, ge=0)
     """Weight versions that sampling may lag behind, while the trainer updates (vllm_server); 0: in turns."""
-
-
-class Algorithm(BaseModel):
-    """The loss as independent choices; `preset` fills in what is not said (`rlvr recipe show` expands it)."""
-
-    model_config = FROZEN
-    preset: str = "default"
-    """Named row of choices: see `rlvr recipe explain algorithm.preset`."""
-    baseline: Literal["group_mean", "leave_one_out"]
-    """What a reward is compared with: the mean of its group, or of its siblings alone."""
-    scale: Literal["none", "group_std", "batch_std", "token_whiten"]
-    """What the difference is divided by; `token_whiten` also subtracts the token-weighted batch mean."""
-    advantage_epsilon: float = Field(gt=0)
-    """Added to that divisor."""
-    ratio_level: Literal["token", "sequence", "none"]
-    """Importance ratio a token, its geometric mean over the sequence (GSPO), or none (REINFORCE)."""
-    ratio_base: Literal["old", "rollout"]
-    """Denominator of the ratio: the trainer's own log-probabilities before the update, or the engine's."""
-    gate: Literal["none", "clip", "cispo"]
-    """How far a token's push is trusted: not limited, PPO's clip, or a cap that never zeroes (CISPO)."""
-    clip_low: float = Field(ge=0)
-    """`clip`: no push down below ratio 1 - clip_low."""
-    clip_high: float = Field(ge=0)
-    """`clip`: no push up above ratio 1 + clip_high."""
-    dual_clip: float | None = Field(gt=1)
-    """`clip`: no push down above this ratio; null is off."""
-    ratio_cap: float = Field(gt=0)
-    """`cispo`: the absolute cap of the ratio."""
-    correction: Literal["none", "token_truncate", "token_mask"]
-    """Weight old/rollout for engine mismatch: cut at `correction_high`, or tokens off the band dropped."""
-    correction_low: float = Field(ge=0)
-    """`token_mask`: lower end of the band."""
-    correction_high: float = Field(gt=0)
-    """Cap of the weight, or upper end of the band."""
-    aggregation: Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum"]
-    """How token losses become one number, over the whole optimizer step."""
-    length_constant: float | None = Field(gt=0)
-    """`seq_mean_token_sum`: divide by this length (Dr. GRPO); null divides by 1."""
-    kl: Literal["off", "k2", "k3", "k3_weighted"]
-    """Penalty towards the starting model; k3 is the legacy GRPO form (its gradient is the forward KL)."""
-    kl_coef: float = Field(ge=0)
-    """Weight of that penalty."""
-    zero_variance: Literal["keep", "drop"]
-    """What to do with groups whose rewards are all equal: they teach nothing but count in the averages."""
-    oversample: float = Field(ge=1)
-    """With `drop`: sample up to so many times `problems_per_step` to fill the batch (DAPO)."""
-    overlong: Literal["keep", "mask", "soft"]
-    """Truncated completions: scored as they are, out of the loss, or DAPO's soft penalty near the limit."""
-    overlong_buffer: int = Field(ge=1)
-    """`soft`: tokens before `max_tokens` over which the penalty rises from 0 to 1."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        row = PRESETS.get(str(given.get("preset", "default")))
-        if row is None:
-            from rlvr.errors import near_miss
-
-            name = given["preset"]
-            raise ValueError(f"`{name}` is no preset{near_miss(str(name), PRESETS)}")
-        return {**PRESETS["default"], **row, **given}
 
 
 class Optim(BaseModel):
@@ -307,6 +262,8 @@ class Recipe(BaseModel):
     """Supervised steps first."""
     verifier: list[Verifier] = Field(default_factory=lambda: [Verifier(name="math")], min_length=1)
     """One verifier or a list; the first decides what counts as right."""
+    sandbox: Sandbox = Field(default_factory=lambda: Sandbox())
+    """Where programs run."""
     sampling: SamplingKeys = Field(default_factory=lambda: SamplingKeys())
     """Rollouts."""
     vllm: Vllm = Field(default_factory=lambda: Vllm())

@@ -89,6 +89,8 @@ class Manifest(BaseModel):
     """Oldest first."""
     engine: dict[str, str | float] = Field(default_factory=dict)
     """What sampled, and how close its log-probabilities were to the trainer's when it was proven (nats)."""
+    sandbox: str = ""
+    """What held the programs that verifiers ran, and what it left open: `tier A; open: kernel: ...`."""
     fallbacks: tuple[str, ...] = ()
     """What was done otherwise than asked or expected: `engine auto -> hf: vllm is not installed`."""
 
@@ -106,6 +108,7 @@ def build_manifest(
     recipe: Mapping[str, str] | None = None,
     files: Mapping[str, str] | None = None,
     gpus: Sequence[str] = (),
+    sandbox: str = "",
 ) -> Manifest:
     """Describe the run that starts now in this process."""
     return Manifest(
@@ -126,6 +129,7 @@ def build_manifest(
         platform=platform.platform(),
         cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
         gpus=tuple(gpus),
+        sandbox=sandbox,
         git=_git(Path(__file__).resolve().parents[2]),
     )
 

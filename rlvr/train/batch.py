@@ -8,7 +8,7 @@ from dataclasses import fields
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from rlvr.algo.advantages import group_advantages
+from rlvr.algo.advantages import ALONE, group_advantages
 from rlvr.types import Batch, ScoredGroup
 
 
@@ -29,7 +29,8 @@ def pack(
     """All completions of `groups` with their advantages, right-padded, in the order given.
 
     A completion without a reward keeps its place but not one token of it counts; truncated ones likewise with
-    `mask_truncated`.
+    `mask_truncated`, and the only one left of its group where tokens are whitened.  Token statistics follow
+    in `update`.
     """
     rows = [
         (index, group.group.prompt_ids, completion, reward)
@@ -43,6 +44,9 @@ def pack(
     counts_B = ~rewards_B.isnan()
     if mask_truncated:
         counts_B &= torch.tensor([c.finish != "length" for _, _, c, _ in rows])
+    if scale == "token_whiten" and baseline not in ALONE:
+        known = (~rewards_B.isnan()).long()
+        counts_B &= torch.zeros(len(groups), dtype=torch.long).index_add(0, group_B, known)[group_B] > 1
     inside_BC = torch.arange(int(completion_lengths_B.max())) < completion_lengths_B[:, None]
     mask_BC = inside_BC & counts_B[:, None]
     advantages_B = group_advantages(

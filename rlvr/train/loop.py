@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from statistics import fmean
 from time import perf_counter
@@ -83,6 +83,7 @@ def _steps(run: Run, state: State) -> None:
         overlong=recipe.algorithm.overlong,
         overlong_buffer=recipe.algorithm.overlong_buffer,
         max_tokens=recipe.sampling.max_tokens,
+        sandbox=run.sandbox,
     ) as scorer:
         stream = Stream(
             sampler=Sampler(run.source, recipe.run.seed),
@@ -258,9 +259,9 @@ def _measure(run: Run, state: State, held_out: build.HeldOut, *, fresh: bool = F
         verifier=benchmark.verifier,
         expected=benchmark.n,
     )
-    with build.scorer([held_out.verifier], run.workers, run.base_dir) as scorer:
+    with build.scorer([held_out.verifier], run.workers, run.base_dir, sandbox=run.sandbox) as scorer:
         return evaluate(
-            what,
+            replace(what, sandbox=run.sandbox.words if scorer.runs_programs else ""),
             held_out.source,
             run.renderer,
             run.engine,

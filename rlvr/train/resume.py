@@ -33,6 +33,7 @@ SAFE = (
     "vllm.start_deadline",
     "vllm.failures",
     "eval",
+    "sandbox",
 )
 """Keys, and sections, that decide nothing of what a run learns."""
 WARM_START, BASE = "warm_start.problems", "model"
@@ -127,11 +128,18 @@ def changed_files(before: Mapping[str, str], now: Mapping[str, str], *, is_warm:
     return notes
 
 
-def note_recipe(folder: RunFolder, recipe: Recipe, files: Mapping[str, str]) -> None:
+def changed_sandbox(before: str, now: str, step: int) -> list[str]:
+    """Words for the record where other walls hold the programs than until now."""
+    if not before or before == now:
+        return []
+    return [f"sandbox until step {step}: {before}; from there on: {now or 'no verifier asks for one'}"]
+
+
+def note_recipe(folder: RunFolder, recipe: Recipe, files: Mapping[str, str], sandbox: str) -> None:
     """Bring the manifest up to what the resumed run uses."""
     manifest = read_manifest(folder)
     files = {**manifest.files, **files}
-    changes = {"steps": recipe.run.steps, "recipe": flat(recipe), "files": files}
+    changes = {"steps": recipe.run.steps, "recipe": flat(recipe), "files": files, "sandbox": sandbox}
     if any(getattr(manifest, key) != value for key, value in changes.items()):
         write_manifest(folder, manifest.model_copy(update=changes))
 

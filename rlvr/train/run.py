@@ -28,6 +28,7 @@ from rlvr.runs.atomic import write_bytes_atomic
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.manifest import build_manifest, read_manifest, write_manifest
 from rlvr.runs.writer import Record
+from rlvr.sandbox.offer import Offer
 from rlvr.train import resume as resumes
 from rlvr.train.signals import Signals
 
@@ -85,6 +86,8 @@ class Run:
     """Held-out sets."""
     workers: int
     """Verifier processes."""
+    sandbox: Offer
+    """What those run programs in."""
     restored: checkpoint.Checkpoint | None
     """What it was taken up from, until its optimizer state is loaded."""
     reference: Any | None = None
@@ -167,15 +170,19 @@ def open_run(
     signals: Signals,
     stack: ExitStack,
     tell: Tell = log,
+    unsafe: bool = False,
 ) -> tuple[Run, State]:
     """Everything a run needs, and where it stands; its lock and engine are let go when `stack` unwinds.
 
     A new run's folder is made last: a recipe, data or model that is wrong leaves nothing behind.  `tell`
-    hears what the engine waits for until then.
+    hears what the engine waits for until then.  `unsafe` lets verifiers run programs without walls.
     """
     recipe, base_dir = loaded.recipe, loaded.path.parent.resolve()
     torch.set_num_threads(recipe.run.threads or os.cpu_count() or 1)
     data = _data(loaded, environment_data_dir)
+    verifiers = [*recipe.verifier, *(held_out.verifier for held_out in data.benchmarks)]
+    asked = [(verifier, base_dir) for verifier in verifiers]
+    sandbox = build.sandbox(asked, recipe.sandbox, unsafe=unsafe, tell=tell)
     notes: list[str] = []
     restored = _restored(resume, data, notes, stack) if resume is not None else None
     state = State(**restored.state) if restored else State(phase="warm" if data.worked else "step")
@@ -184,22 +191,20 @@ def open_run(
     _room_to_write(recipe, renderer)
     files = resumes.file_hashes(recipe, base_dir, data.worked, model)
     if resume is not None:
-        before = read_manifest(resume).files
-        notes += resumes.changed_files(before, files, is_warm=state.phase == "warm")
-    verifiers = [*recipe.verifier, *(held_out.verifier for held_out in data.benchmarks)]
-    with build.scorer(verifiers, 1, base_dir):
-        pass  # each verifier loads and takes its options, or says why not
+        before = read_manifest(resume)
+        notes += resumes.changed_files(before.files, files, is_warm=state.phase == "warm")
+        notes += resumes.changed_sandbox(before.sandbox, sandbox.words, state.step)
     voice = Voice(tell)
     engine = _engine(recipe, model, tokenizer, base_dir, voice, notes)
     stack.callback(engine.close)
     engine.rest()  # the warm start, if there is one, has the device for itself
     if resume is None:
-        folder = _new_folder(loaded, data.source, model, files)
+        folder = _new_folder(loaded, data.source, model, files, sandbox.words)
         stack.enter_context(folder.lock())
     else:
         folder = resume
         write_bytes_atomic(folder.expanded_recipe, expand(recipe).encode())
-        resumes.note_recipe(folder, recipe, files)
+        resumes.note_recipe(folder, recipe, files, sandbox.words)
     voice.record = record = Record(folder, state.step if restored else None, state.warm_step)
     for note in notes + voice.said:
         record.note(note)
@@ -218,6 +223,7 @@ def open_run(
         worked=data.worked,
         benchmarks=data.benchmarks,
         workers=recipe.run.verify_workers or min(8, os.cpu_count() or 1),
+        sandbox=sandbox,
         restored=restored,
         saved=state.name if restored else "",
     )
@@ -274,7 +280,9 @@ def _engine(
     )
 
 
-def _new_folder(loaded: Loaded, source: Source, model: Any, files: Mapping[str, str]) -> RunFolder:
+def _new_folder(
+    loaded: Loaded, source: Source, model: Any, files: Mapping[str, str], sandbox: str
+) -> RunFolder:
     recipe = loaded.recipe
     name = recipe.run.name or f"{loaded.path.stem}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder = RunFolder.create(Path(recipe.run.dir), name)
@@ -292,6 +300,7 @@ def _new_folder(loaded: Loaded, source: Source, model: Any, files: Mapping[str, 
         recipe=resumes.flat(recipe),
         files=files,
         gpus=[torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        sandbox=sandbox,
     )
     write_manifest(folder, manifest)
     return folder

@@ -79,6 +79,11 @@ class Scorer:
         self._overlong_buffer = overlong_buffer
         self._max_tokens = max_tokens
 
+    @property
+    def runs_programs(self) -> bool:
+        """Whether a verifier asks for a sandbox."""
+        return "sandbox" in self._pool.wants
+
     def submit(self, group: Group, seed: int = 0) -> Pending:
         """Start every check of the group; completion i is checked with seed + i."""
         chosen = self._chosen(group)

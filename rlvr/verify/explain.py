@@ -9,7 +9,6 @@ check has, and whatever goes wrong with it is told in its place.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
 import json
 import math
@@ -31,6 +30,7 @@ from rlvr.verify.options import REQUIRED
 from rlvr.verify.pool import Spec
 from rlvr.verify.process import START_S
 from rlvr.verify.registry import AnyVerifier, resolve
+from rlvr.verify.worker import make_sandbox
 
 Rows = list[tuple[str, str]]
 
@@ -38,11 +38,12 @@ MOST_ROWS = 64
 LABEL, TEXT = 40, 2000
 """Characters kept of a label and of a text."""
 MOST_BYTES = 2**21
-SANDBOX = "rlvr.sandbox.local", "LocalSandbox"
 
 
-def explained(spec: Spec, problem: Problem, completion: str) -> Rows:
-    """What the spec's verifier says of a check; none where it explains nothing.
+def explained(
+    spec: Spec, problem: Problem, completion: str, *, sandbox: str = "rlvr.sandbox.local:LocalSandbox"
+) -> Rows:
+    """What the spec's verifier says of a check; none where it explains nothing.  `sandbox` as for a pool.
 
     VerifierError where it cannot be found or its options are wrong.
     """
@@ -58,6 +59,7 @@ def explained(spec: Spec, problem: Problem, completion: str) -> Rows:
         "memory_bytes": spec.memory_bytes,
         "problem": wire.encode_problem(problem),
         "completion": completion,
+        "sandbox": sandbox,
     }
     keeper = Keeper("rlvr-explain-")
     try:
@@ -147,7 +149,7 @@ def main() -> None:
 def _rows(verifier: AnyVerifier, request: Mapping[str, Any]) -> Rows:
     try:
         problem = wire.decode_problem(json.loads(request["problem"]))
-        return _sound(_called(verifier, request["options"], problem, request["completion"]))
+        return _sound(_called(verifier, request, problem))
     except BaseException as error:  # noqa: BLE001 - whatever a plugin raises, SystemExit too, is shown
         said = "its message cannot be printed"
         with contextlib.suppress(Exception):
@@ -155,14 +157,14 @@ def _rows(verifier: AnyVerifier, request: Mapping[str, Any]) -> Rows:
         return _none(f"{type(error).__name__}: {wire.shorten(said)}")
 
 
-def _called(verifier: AnyVerifier, given: Mapping[str, Any], problem: Problem, completion: str) -> object:
+def _called(verifier: AnyVerifier, request: Mapping[str, Any], problem: Problem) -> object:
     """What the explain function returns, called with the very options of the check."""
     assert verifier.explain is not None
     defaults = {name: option.default for name, option in verifier.options.items()}
     options = {name: value for name, value in defaults.items() if value is not REQUIRED}
-    options |= verifier.configured(given)
+    options |= verifier.configured(request["options"])
     offered = {
-        "completion": completion,
+        "completion": request["completion"],
         "answer": problem.answer,
         "problem": problem,
         "seed": 0,
@@ -170,7 +172,7 @@ def _called(verifier: AnyVerifier, given: Mapping[str, Any], problem: Problem, c
     }
     wanted = inspect.signature(verifier.explain).parameters
     if "sandbox" in wanted:
-        offered["sandbox"] = getattr(importlib.import_module(SANDBOX[0]), SANDBOX[1])()
+        offered["sandbox"] = make_sandbox(request["sandbox"])
     return verifier.explain(**{name: (offered | options)[name] for name in wanted})
 
 

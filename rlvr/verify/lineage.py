@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Container
 
 
 def children(pid: int) -> list[int]:
@@ -37,13 +38,28 @@ def kill_tree(pid: int) -> None:
             os.kill(one, signal.SIGKILL)
 
 
-def kill_own_children() -> None:
-    """Kill and reap every child of this process, and as a subreaper every orphan below it."""
+def kill_own_children(spared: Container[int] = ()) -> None:
+    """Kill and reap every child of this process but those spared; as a subreaper, every orphan below it."""
     with contextlib.suppress(ChildProcessError):
         while True:
             reaped, _ = os.waitpid(-1, os.WNOHANG)
             if reaped == 0:
-                for child in children(os.getpid()):
+                doomed = [child for child in _own_children() if child not in spared]
+                if not doomed:
+                    return
+                for child in doomed:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(child, signal.SIGKILL)
                 time.sleep(0.001)
+
+
+def _own_children() -> list[int]:
+    """Where the kernel keeps lists of them, by thread: far cheaper than a look at every process."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        return children(os.getpid())
+    return found

@@ -56,13 +56,15 @@ class Pool:
     def __init__(
         self, specs: Sequence[Spec], workers: int, *, sandbox: str = "rlvr.sandbox.local:LocalSandbox"
     ) -> None:
-        """Start `workers` processes and wait until all are ready.  `sandbox` names the class to offer."""
+        """Start `workers` processes and wait until all are ready.  `sandbox` names what to offer them."""
         self._specs = tuple(specs)
         self._hello = _hello(self._specs, sandbox)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._keeper = Keeper("rlvr-verify-")
         self._lock = threading.Lock()
         self._is_closed = False
+        self.wants: frozenset[str] = frozenset()
+        """What the verifiers ask for: names out of `rlvr.verify.api.OFFERED`."""
         self._running: dict[int, WorkerProcess] = {}
         self._last_problem: tuple[Problem, str] | None = None
         started: list[Future[None]] = [Future() for _ in range(workers)]
@@ -176,7 +178,7 @@ class Pool:
         worker = WorkerProcess(self._hello, self._keeper.folder)
         with self._lock:
             if not self._is_closed:
-                self._running[slot] = worker
+                self._running[slot], self.wants = worker, worker.wants
                 return worker
         worker.kill()
         raise LostError("the pool was closed")

@@ -64,6 +64,9 @@ class WorkerProcess:
         if "failed" in answer:
             self.kill()
             raise VerifierError(str(answer["failed"]))
+        wants = answer.get("wants")
+        self.wants = frozenset(map(str, wants)) if isinstance(wants, list) else frozenset[str]()
+        """What its verifiers ask for."""
 
     @property
     def pid(self) -> int:

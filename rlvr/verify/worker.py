@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -51,18 +51,19 @@ def main(channel_fd: int, parent_pid: int) -> None:
         _limit_memory(max(spec["memory_bytes"] for spec in hello["specs"]), hard=True)
         try:
             checks = [_load(spec) for spec in hello["specs"]]
-            offer = _sandbox_factory(hello["sandbox"])
+            offer, kept = _sandbox_factory(hello["sandbox"])
         except VerifierError as error:
             _send(channel, {"failed": str(error)})
             return
-        _send(channel, {"ready": os.getpid()})
+        wants = sorted({name for check in checks for name in check.verifier.wants})
+        _send(channel, {"ready": os.getpid(), "wants": wants})
         me = os.getpid()
         for line in iter(lines.readline, b""):
             request = json.loads(line)
             verdict, is_spent = _run(checks[request["spec"]], request, offer)
             if os.getpid() != me:  # a fork of the plugin came back here: only one of us answers
                 os._exit(0)
-            lineage.kill_own_children()
+            lineage.kill_own_children(kept())
             _send(channel, {"id": request["id"], "verdict": wire.encode_verdict(verdict), "spent": is_spent})
 
 
@@ -112,17 +113,26 @@ def _load(spec: dict[str, Any]) -> Check:
     return Check(verifier=verifier, options=options, memory_bytes=spec["memory_bytes"])
 
 
-def _sandbox_factory(named: str) -> Callable[[], Any]:
-    """Makes the sandbox when a verifier first asks for one; the pool names its class as `module:Class`."""
+def make_sandbox(named: str) -> Any:
+    """The sandbox `module:Class ARGUMENT ...`."""
+    place, *arguments = named.split()
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)(*arguments)
+
+
+def _sandbox_factory(named: str) -> tuple[Callable[[], Any], Callable[[], Container[int]]]:
+    """Makes the sandbox that the pool names when a verifier first asks for one.
+
+    Beside it, the processes that it keeps from one check to the next.
+    """
     made: list[Any] = []
 
     def offer() -> Any:
         if not made:
-            module, _, attribute = named.partition(":")
-            made.append(getattr(importlib.import_module(module), attribute)())
+            made.append(make_sandbox(named))
         return made[0]
 
-    return offer
+    return offer, lambda: getattr(made[0], "kept_pids", ()) if made else ()
 
 
 def _take(given_fd: int) -> int:

@@ -112,6 +112,7 @@ def _essentials(path: Path, manifest: Manifest, status: RunStatus) -> Renderable
         ("recipe", manifest.recipe_sha256[:12]),
         ("model", manifest.model_hash[:12]),
         ("data", manifest.data_hash[:12]),
+        ("sandbox", manifest.sandbox),
         *(("fallback", note) for note in manifest.fallbacks),
     ]
     return _pairs((label, value) for label, value in facts if value)

@@ -3,24 +3,38 @@
 Each preset is the same method on any layout of its batch.
 """
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlvr.algo.advantages import group_advantages, zero_variance_groups
-from rlvr.algo.aggregate import Totals
-from rlvr.algo.loss import Loss, loss_terms
+from rlvr.algo import entropy
+from rlvr.algo.advantages import BASELINES, SCALES, group_advantages, zero_variance_groups
+from rlvr.algo.aggregate import Totals, normaliser
+from rlvr.algo.corrections import second_moment
+from rlvr.algo.credit import future_kl
+from rlvr.algo.loss import Tokens
+from rlvr.algo.select import select
 from rlvr.recipe.presets import PRESETS
+from tests.algo.steps import advantages_of, loss_of, terms_of
 
-LOSS_KEYS = set(Loss.__dataclass_fields__)
-
-
-def loss_of(preset: str) -> Loss:
-    row = {**PRESETS["default"], **PRESETS[preset]}
-    return Loss(**{k: v for k, v in row.items() if k in LOSS_KEYS})
+BY_TOKEN = ("logp", "old", "mu", "ref", "entropy", "proxy")
+VARIANTS = {
+    **{preset: (preset, {}) for preset in PRESETS},
+    "kept": ("forking20", {"denominator": "kept", "aggregation": "seq_mean_token_mean"}),
+    "geo kept": ("dapo", {"correction": "geo_mask", "denominator": "kept", "veto": 0.5}),
+    "kl_cov more": ("kl_cov", {"entropy_share": 0.2, "aggregation": "prompt_mean_token_mean"}),
+    "clip_cov more": ("clip_cov", {"entropy_share": 0.2, "cov_low": 0.0}),
+    "lp_reg more": ("lp_reg", {"entropy_share": 0.5}),
+    "m2 more": ("m2po", {"m2_limit": 1e-3}),
+    "sequence": ("default", {"correction": "sequence_truncate"}),
+    "k3": ("default", {"correction": "k3_mask", "correction_high": 0.05}),
+    "reward kl": ("grpo", {"kl": "k1_reward"}),
+    "dppo_kl": ("dppo", {"gate": "dppo_kl", "divergence_limit": 0.01}),
+}
+EACH = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def batch(seed: int, groups: int = 3, siblings: int = 4, tokens: int = 6):
@@ -31,85 +45,100 @@ def batch(seed: int, groups: int = 3, siblings: int = 4, tokens: int = 6):
     logp = -torch.rand(b, tokens, generator=g, dtype=torch.float64) * 2
     near = lambda: logp + torch.randn(b, tokens, generator=g, dtype=torch.float64) * 0.3  # noqa: E731
     rewards = torch.rand(b, generator=g, dtype=torch.float64)
-    group = torch.arange(groups).repeat_interleave(siblings)
+    rewards[:siblings] = 1.0  # one group that agrees
+    proxy = near()
+    proxy[::2, ::2] = -torch.inf
     return {
         "logp": logp,
         "old": near(),
         "mu": near(),
         "ref": near(),
+        "entropy": torch.rand(b, tokens, generator=g, dtype=torch.float64),
+        "proxy": proxy,
         "mask": mask,
         "rewards": rewards,
-        "group": group,
+        "group": torch.arange(groups).repeat_interleave(siblings),
     }
 
 
-def gradient(preset: str, x: dict, splits: list[list[int]] | None = None) -> torch.Tensor:
+def gradient(variant: str, x: dict, splits: list[list[int]] | None = None) -> torch.Tensor:
     """d loss / d logp of the whole step, computed micro-batch by micro-batch."""
-    row = {**PRESETS["default"], **PRESETS[preset]}
-    advantages = group_advantages(
-        x["rewards"], x["group"], x["mask"].sum(-1),
-        baseline=row["baseline"], scale=row["scale"], epsilon=row["advantage_epsilon"],
-    )[:, None].expand_as(x["logp"]).double()  # fmt: skip
+    preset, changes = VARIANTS[variant]
     logp = x["logp"].clone().requires_grad_()
-    totals = Totals.of(x["mask"])
-    for rows in splits or [list(range(len(logp)))]:
-        terms = loss_terms(
-            loss_of(preset), logprobs=logp[rows], old=x["old"][rows], rollout=x["mu"][rows],
-            reference=x["ref"][rows], advantages=advantages[rows], mask=x["mask"][rows], totals=totals,
-        )  # fmt: skip
-        (-(terms.coefficient * logp[rows]).sum()).backward()
+    terms = terms_of(loss_of(preset, **changes), x, splits)
+    (-(terms.coefficient * logp).sum()).backward()
     return logp.grad
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 2**31), cuts=st.sets(st.integers(1, 11), max_size=5))
-def test_micro_batches_change_no_gradient(preset, seed, cuts):
+@EACH
+@settings(max_examples=10, deadline=None)
+@given(
+    seed=st.integers(0, 2**31), order=st.permutations(range(12)), cuts=st.sets(st.integers(1, 11), max_size=5)
+)
+def test_micro_batches_change_no_gradient(variant, seed, order, cuts):
     x = batch(seed)
-    edges = [0, *sorted(cuts), 12]
-    splits = [list(range(a, b)) for a, b in pairwise(edges)]
-    torch.testing.assert_close(gradient(preset, x, splits), gradient(preset, x), atol=1e-12, rtol=0)
+    splits = [list(order[a:b]) for a, b in pairwise([0, *sorted(cuts), 12])]
+    torch.testing.assert_close(gradient(variant, x, splits), gradient(variant, x), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@settings(max_examples=15, deadline=None)
+@EACH
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**31), order=st.permutations(range(12)))
-def test_order_changes_no_gradient(preset, seed, order):
+def test_order_changes_no_gradient(variant, seed, order):
     x = batch(seed)
     shuffled = {k: v[order] for k, v in x.items()}
-    torch.testing.assert_close(gradient(preset, shuffled), gradient(preset, x)[order], atol=1e-7, rtol=0)
+    torch.testing.assert_close(gradient(variant, shuffled), gradient(variant, x)[order], atol=1e-7, rtol=0)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@EACH
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**31), columns=st.integers(1, 5))
-def test_padding_changes_no_gradient_and_gets_none(preset, seed, columns):
+def test_padding_changes_no_gradient_and_gets_none(variant, seed, columns):
     x = batch(seed)
     pad = torch.full((12, columns), torch.nan, dtype=torch.float64)
-    padded = {k: torch.cat([v, pad], 1) if k in ("logp", "old", "mu", "ref") else v for k, v in x.items()}
+    padded = {k: torch.cat([v, pad], 1) if k in BY_TOKEN else v for k, v in x.items()}
     padded["mask"] = torch.cat([x["mask"], torch.zeros(12, columns, dtype=torch.bool)], 1)
-    grad = gradient(preset, padded)
-    torch.testing.assert_close(grad[:, :6], gradient(preset, x), atol=1e-12, rtol=0)
+    grad = gradient(variant, padded)
+    torch.testing.assert_close(grad[:, :6], gradient(variant, x), atol=1e-12, rtol=0)
     assert not grad[~padded["mask"]].nan_to_num(9.0).any()
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_on_policy_every_gate_is_plain_policy_gradient(preset):
+@EACH
+def test_on_policy_every_gate_is_plain_policy_gradient(variant):
+    """Of what the method keeps: advantages and selection, but no gate, weight or penalty acts."""
     x = batch(5)
-    same = {**x, "old": x["logp"], "mu": x["logp"], "ref": x["logp"]}
-    row = {**PRESETS["default"], **PRESETS[preset]}
-    advantages = group_advantages(
-        x["rewards"], x["group"], x["mask"].sum(-1),
-        baseline=row["baseline"], scale=row["scale"], epsilon=row["advantage_epsilon"],
-    )[:, None].expand_as(x["logp"]).double()  # fmt: skip
-    tokens, sequences = x["mask"].sum(), len(x["mask"])
-    n = {
-        "token_mean": torch.ones(12, 1) / tokens,
-        "seq_mean_token_mean": 1 / (sequences * x["mask"].sum(-1, keepdim=True)),
-        "seq_mean_token_sum": torch.ones(12, 1) / (sequences * (row["length_constant"] or 1)),
-    }[row["aggregation"]]
-    expected = -(n * advantages * x["mask"]).double()
-    torch.testing.assert_close(gradient(preset, same), expected, atol=1e-8, rtol=0)
+    same = x | dict.fromkeys(("old", "mu", "ref", "proxy"), x["logp"])
+    preset, changes = VARIANTS[variant]
+    loss = loss_of(preset, **changes)
+    advantages = advantages_of(loss, same)
+    tokens = Tokens(
+        mask=x["mask"], group=x["group"], advantages=advantages, logprobs=x["logp"], old=x["logp"],
+        rollout=x["logp"], entropy=x["entropy"], log_proxy=x["logp"],
+    )  # fmt: skip
+    chosen = select(loss, tokens)
+    kept = x["mask"] if chosen.kept is None else chosen.kept
+    counted = kept if loss.denominator == "kept" else x["mask"]
+    n = normaliser(
+        counted, x["group"], chosen.totals, kind=loss.aggregation, length_constant=loss.length_constant
+    )
+    torch.testing.assert_close(gradient(variant, same), -(n * advantages * kept), atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "kind", ["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "prompt_mean_token_mean"]
+)
+def test_the_normaliser_is_the_mean_it_is_named_for(kind):
+    x = batch(3)
+    n = normaliser(x["mask"], x["group"], Totals.of(x["mask"], x["group"]), kind=kind, length_constant=None)
+    values, rows = x["logp"], [x["logp"][i][x["mask"][i]] for i in range(12)]
+    prompts = [torch.cat([rows[i] for i in range(12) if x["group"][i] == g]).mean() for g in range(3)]
+    expected = {
+        "token_mean": torch.cat(rows).mean(),
+        "seq_mean_token_mean": sum(row.mean() for row in rows) / 12,
+        "seq_mean_token_sum": sum(row.sum() for row in rows) / 12,
+        "prompt_mean_token_mean": sum(prompts) / 3,
+    }[kind]
+    assert float((n * values).sum()) == pytest.approx(float(expected), abs=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
@@ -168,3 +197,63 @@ def test_kl_estimators_have_the_gradients_they_claim():
     torch.testing.assert_close(expected("k2"), reverse)
     torch.testing.assert_close(expected("k3_weighted"), reverse)
     torch.testing.assert_close(expected("k3"), forward)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_unknown_rewards_have_no_part_in_any_advantage(baseline, scale):
+    x = batch(11)
+    rewards = x["rewards"].clone()
+    rewards[[1, 6]] = torch.nan
+    known = ~rewards.isnan()
+    tokens = x["mask"].sum(-1)
+    settings_ = {"baseline": baseline, "scale": scale, "epsilon": 1e-6}
+    got = group_advantages(rewards, x["group"], tokens, **settings_)
+    assert (got[~known] == 0).all()
+    assert got.isfinite().all()
+    alone = group_advantages(rewards[known], x["group"][known], tokens[known], **settings_)
+    torch.testing.assert_close(got[known], alone)
+    empty = group_advantages(rewards * torch.nan, x["group"], tokens, **settings_)
+    assert not empty.any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(rights=st.lists(st.booleans(), min_size=2, max_size=7), k=st.sampled_from([2, 4]))
+def test_pass_at_k_is_the_mean_over_all_draws(rights, k):
+    """Every draw of k is a group of its own whose best counts: enumerated."""
+    rewards = torch.tensor(rights, dtype=torch.float64)
+    group = torch.zeros(len(rights), dtype=torch.long)
+    got = group_advantages(
+        rewards, group, torch.ones(len(rights)), baseline=f"pass_at_{k}", scale="none", epsilon=1e-6
+    )
+    draws = list(combinations(range(len(rights)), k))
+    best = [max(rights[i] for i in draw) for draw in draws]
+    mean = sum(best) / len(draws) if draws else 0.0
+    deviation = (mean * (1 - mean)) ** 0.5
+    for i in range(len(rights)):
+        mine = [b for draw, b in zip(draws, best, strict=True) if i in draw]
+        expected = sum((b - mean) / deviation for b in mine) / len(mine) if deviation else 0.0
+        assert float(got[i]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_selections_by_hand():
+    row = lambda *values: torch.tensor([values], dtype=torch.float64)  # noqa: E731
+    all_of = torch.ones(1, 5, dtype=torch.bool)
+    assert entropy.forking_tokens(row(1, 2, 3, 4, 5), all_of, share=0.4).tolist() == [[0, 0, 0, 1, 1]]
+    assert entropy.highest(row(1, 5, 5, 2, 0), all_of, 1).tolist() == [[0, 1, 1, 0, 0]], "ties go together"
+    rare = entropy.rare_tokens(row(-9, -1, -5, -2, -3), row(1, -1, -1, -1, -1), all_of, share=0.5)
+    assert rare.tolist() == [[0, 0, 1, 0, 1]]
+    kept = second_moment(row(0, 0.1, -2, 0.1, 3), row(0, 0, 0, 0, 0), all_of, limit=1.1)
+    assert kept.tolist() == [[1, 1, 1, 1, 0]]
+    none = torch.zeros(1, 5, dtype=torch.bool)
+    assert not entropy.rare_tokens(row(1, 1, 1, 1, 1), row(1, 1, 1, 1, 1), all_of, share=0.5).any()
+    assert not entropy.forking_tokens(row(1, 2, 3, 4, 5), none, share=0.4).any()
+    assert not second_moment(row(1, 2, 3, 4, 5), row(1, 2, 3, 4, 5), none, limit=1.0).any()
+
+
+def test_the_future_weighs_by_hand():
+    log_ratio = torch.tensor([[0.1, -0.3, 0.2, 9.0]], dtype=torch.float64)
+    mask = torch.tensor([[True, True, True, False]])
+    got = future_kl(log_ratio, mask, decay=0.5, reach=0.2)
+    # 0.1 - 0.15 + 0.05 = 0; -0.3 + 0.1 = -0.2, held at 1; exp(0.2) = 1.2214, held at 1.2.
+    assert got[0, :3].tolist() == pytest.approx([1.0, 1.0, 1.2])

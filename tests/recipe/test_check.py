@@ -78,6 +78,51 @@ def refused(folder: Path, text: str, *settings: str) -> list[str]:
             "a.yaml:4: `algorithm.kl = k2` keeps a second model for a penalty of weight `kl_coef = 0`; set kl to off, or "
             "kl_coef above 0, for example 0.01",
         ),
+        (
+            "algorithm:\n  preset: rloo\n  gate: clip",
+            "a.yaml:5: `algorithm.ratio_level = none` makes every ratio 1, and `gate = clip` never acts; set gate to none, "
+            "or ratio_level to token",
+        ),
+        (
+            "algorithm:\n  gate: vespo",
+            "a.yaml:4: `algorithm.ratio_level = token` is not what `gate = vespo` is defined on; set ratio_level to "
+            "sequence_product, or another gate",
+        ),
+        (
+            "algorithm:\n  preset: dppo\n  ratio_level: sequence",
+            "a.yaml:5: `algorithm.ratio_level = sequence` is not what `gate = dppo_tv` is defined on; set ratio_level to "
+            "token, or another gate",
+        ),
+        (
+            "sampling: {group_size: 2}\nalgorithm: {baseline: pass_at_2, scale: none}",
+            "a.yaml:3: `algorithm.baseline = pass_at_2` draws 2 of `sampling.group_size = 2` completions: no two draws to "
+            "compare; set a larger group_size",
+        ),
+        (
+            "algorithm:\n  preset: w_reinforce\n  scale: group_std",
+            "a.yaml:5: `algorithm.baseline = signed` yields advantages of a scale of its own; `scale = group_std` would "
+            "undo it; set scale to none",
+        ),
+        (
+            "algorithm:\n  baseline: rl_zvp",
+            "a.yaml:4: `algorithm.zero_variance = drop` drops the very groups that `baseline = rl_zvp` learns from; set "
+            "zero_variance to keep, or baseline to group_mean",
+        ),
+        (
+            "algorithm:\n  preset: rl_zvp\n  scale: token_whiten",
+            "a.yaml:5: `algorithm.scale = token_whiten` would move the entropy advantages of `baseline = rl_zvp`; set scale "
+            "to group_std",
+        ),
+        (
+            "algorithm:\n  correction: geo_mask\n  correction_low: 2",
+            "a.yaml:5: `algorithm.correction_low = 2.0` is not below `correction_high = 2.0`: every token would be "
+            "dropped; set for example 0.98 and 1.02",
+        ),
+        (
+            "algorithm:\n  entropy: clip_cov\n  cov_low: 9",
+            "a.yaml:5: `algorithm.cov_low = 9.0` is not below `cov_high = 5.0`: no covariance lies between; set for "
+            "example 1 and 5",
+        ),
         ("verifier: ./mine.py:close", "a.yaml:3: `verifier.name`: mine.py does not exist; choose from: a.yaml, rows.jsonl"),
         ("eval:\n  benchmarks:\n    - gsm8k\n    - row.jsonl", "a.yaml:6: `eval.benchmarks.1`: row.jsonl does not exist; "
          "did you mean `rows.jsonl`?"),
@@ -189,8 +234,21 @@ def test_all_come_together_and_a_setting_is_named(tmp_path: Path) -> None:
             "a.yaml:4: `optim.warmup_steps = 10` is not less than `run.steps = 10`: the learning rate never reaches its peak",
         ),
         (
+            "algorithm: {preset: reinforce, zero_variance: drop}",
+            "a.yaml:3: `algorithm.zero_variance = drop` leaves out groups whose rewards are all equal, from which "
+            "`baseline = none` would learn; set zero_variance to keep",
+        ),
+        (
+            "algorithm: {preset: dapo, lp_reg_kappa: 0.1}",
+            "a.yaml:3: `algorithm.lp_reg_kappa` is not read: it needs `entropy = lp_reg`, which is off",
+        ),
+        (
             "algorithm: {preset: cispo, clip_high: 0.3}",
-            "a.yaml:3: `algorithm.clip_high` is not read: it needs `gate = clip`, which is cispo",
+            "a.yaml:3: `algorithm.clip_high` is not read: it needs `gate = clip or gmpo`, which is cispo",
+        ),
+        (
+            "sandbox: {kind: piston}",
+            "a.yaml:3: `sandbox.kind` is not read: it needs `sandbox.remote`, the address of an executor",
         ),
     ],
 )

@@ -34,6 +34,13 @@ def test_a_key_in_words() -> None:
         ("verifier.0.memory", "default  2147483648 (2 GiB)"),
         ("algorithm.gate", "one of `none`, `clip`, `cispo`"),
         ("algorithm.clip_high", "the preset's: default 0.28, grpo 0.2"),
+        ("algorithm.preset", "lp_reg: Lp-Reg, arXiv:2510.03222"),
+        (
+            "algorithm.entropy",
+            "the preset's: default off, kl_cov kl_cov, clip_cov clip_cov, forking20 top_entropy",
+        ),
+        ("algorithm.aggregation", "`prompt_mean_token_mean`"),
+        ("algorithm.m2_limit", "a number > 0 or null"),
         ("model.name", "text or null"),
         ("problems.source", "none: it must be given"),
         ("eval.top_p", "a number > 0 and ≤ 1"),

@@ -91,7 +91,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
         (
             "zzz: 1",
             "a.yaml:3: `zzz` is no key of a recipe; choose from: algorithm, data_dir, eval, model, optim, problems, run, "
-            "sampling, verifier, vllm, warm_start",
+            "sampling, sandbox, verifier, vllm, warm_start",
         ),
         (
             "sampling:\n\n  group_size: 1",
@@ -110,6 +110,11 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
         ("optim: {schedule: linaer}", "a.yaml:3: `optim.schedule = linaer`: must be one of `constant`, `linear`, `cosine`; "
          "did you mean `linear`?"),
         ("algorithm: {preset: grop}", "a.yaml:3: `grop` is no preset; did you mean `grpo`?"),
+        ("sandbox: {remote: host:80}", "a.yaml:3: `sandbox.remote`: `host:80` is no address; write http://HOST:PORT"),
+        ("sandbox: {remote: 'http://me@host:80'}", "a.yaml:3: `sandbox.remote`: `http://me@host:80` is no address"),
+        ("sandbox: {remot: 'http://host'}", "a.yaml:3: `sandbox.remot` is no key of a recipe; did you mean `remote`?"),
+        ("sandbox: {kind: pistn}", "a.yaml:3: `sandbox.kind = pistn`: must be one of `sandboxfusion`, `piston`; did you mean"),
+        ("sandbox: http://host", "a.yaml:3: `sandbox = http://host`: must be a section of keys; write `sandbox: {remote: http"),
         ("algorithm: dapo", "a.yaml:3: `algorithm = dapo`: must be a section of keys; write `algorithm: {preset: dapo}`"),
         ("eval:", "a.yaml:3: `eval` is empty: must be a section of keys; give it keys, or leave it out"),
         ("eval: {benchmarks: gsm8k}", "a.yaml:3: `eval.benchmarks = gsm8k`: must be a list of texts"),

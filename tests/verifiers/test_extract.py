@@ -309,7 +309,7 @@ def test_time_grows_with_the_length_only(piece, before):
     for after in ("", r"\boxed{6}", " answer: 6"):
         start = time.process_time()
         find_answer(text + after)
-        assert time.process_time() - start < 0.3
+        assert time.process_time() - start < 1.5  # a backtracking regex takes minutes
 
 
 @pytest.mark.parametrize("piece", [r"\boxed{", "**", "answer is ", "<answer>"])

@@ -288,7 +288,8 @@ def test_nothing_outlives_a_killed_parent(behaviour, tmp_path):
 
 def test_a_killed_check_leaves_no_temporary_files(tmp_path, monkeypatch):
     (tmp_path / "plugin.py").write_text(
-        "from rlvr import verifier\n\n@verifier\ndef stuck(completion: str, sandbox) -> bool:\n"
+        "import tempfile\nfrom rlvr import verifier\n\n@verifier\n"
+        "def stuck(completion: str, sandbox) -> bool:\n    tempfile.mkdtemp(prefix='litter-')\n"
         "    return sandbox.run('import time; time.sleep(600)', timeout_s=600).status == 'ok'\n"
     )
     litter = tmp_path / "litter"
@@ -296,7 +297,7 @@ def test_a_killed_check_leaves_no_temporary_files(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(litter))
     with Pool([Spec(name="./plugin.py:stuck", base_dir=tmp_path, timeout_s=1)], workers=1) as pool:
         waiting = pool.submit(0, problem(), "x")
-        assert wait_until(lambda: list(litter.glob("*/*/rlvr-sandbox-*")))
+        assert wait_until(lambda: list(litter.glob("*/*/litter-*")))
         assert waiting.result(60).status == "timeout"
     assert list(litter.iterdir()) == []
 

@@ -19,7 +19,7 @@ WHOLE = frozenset(["n", "k", "m", "j", "l", "N"])
 """Letters for whole numbers where only those make the two equal, as in cos(n pi) = (-1)^n."""
 SCALES = ((1, 3, 1), (0, 1, 1), (1, 4, -1), (2, 9, 1), (0, 1, -1), (1, 2, 0), (5, 30, 1), (0, 3, 0))
 WIDE = ((100, 5000, 0), (10, 99, -1), (1, 9, 0), (50, 500, 1))
-"""(least, most, sign) of the points: positive, small, negative, mixed (sign 0); wide ones for what has pieces."""
+"""(least, most, sign) of points: positive, small, negative, mixed (sign 0); wide for what has pieces."""
 KINKED = frozenset(("abs", "max", "min", "floor", "ceil", "sign", "root", "binomial"))
 ENOUGH = 4
 """Points that must agree; the first three are always looked at."""

@@ -1,0 +1,208 @@
+"""The fork server: a warm interpreter behind namespaces that makes one child a run and keeps its clock.
+
+    python -S -P -s server.py CONTROL_FD        with an empty environment
+
+It runs no program itself and holds nothing worth stealing: source and input go to the child alone, when its
+walls are up.  It ends, and with it all that it started, when the other end of the control socket closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+import types
+from typing import NoReturn
+
+if __name__ == "__main__":  # Our package without its door, which would import the whole of it.
+    _package = types.ModuleType("rlvr")
+    _package.__path__ = [os.path.dirname(os.path.dirname(os.path.realpath(__file__)))]
+    sys.modules["rlvr"] = _package
+
+from rlvr.sandbox import inside, judging, kernel
+from rlvr.sandbox.walls import Limits, Walls
+
+ORDER = struct.Struct("<BddQ")
+"""Kind of the run, CPU seconds, wall seconds, bytes of memory."""
+ENDED = struct.Struct("<BidQ")
+"""Who ended it (an index of ENDS), its exit code or minus its signal, CPU seconds, peak of memory in KiB."""
+ENDS = ("itself", "cpu", "wall", "asked", "unforked")
+UNFORKED = ENDED.pack(ENDS.index("unforked"), 0, 0.0, 0)
+KINDS = (inside.run_program, inside.serve_functions, judging.judge)
+UP = b"+"
+"""Written to the wire by a child whose walls are up, before it knows anything of the program."""
+NICE_TO_HAVE = (
+    "bisect collections contextlib copy dataclasses functools heapq itertools json math operator random re"
+    " string threading traceback typing"
+)
+"""Few: what is loaded makes every fork dearer, and most of it is used by few programs."""
+CLOSING = {4: kernel.closing_from(4), 5: kernel.closing_from(5)}
+"""Closes what is left, by the number of descriptors that a run is given."""
+LOWEST_FREE = 8
+
+
+def main(control_fd: int) -> None:
+    """Build the walls that the first message names, say how that went, then serve."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) < LOWEST_FREE:
+        pass  # a child's descriptors are put below: ours must not lie there
+    control = socket.socket(fileno=control_fd)
+    config = json.loads(control.recv(2**16))
+    os.umask(0o022)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+    sys.path += config["packages"]
+    try:
+        walls = Walls(config["tier"], config["packages"])
+        if walls.has_scratch:
+            enter()
+        walls.raise_all()
+    except OSError as error:
+        control.send(json.dumps({"failed": str(error)}).encode())
+        return
+    _settle(config["preload"])
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it: a flood is to end the run
+    walls.weigh()
+    control.send(json.dumps({"landlock": walls.landlock, "counts_threads": walls.counts_threads}).encode())
+    serve(control, walls)
+
+
+def enter() -> None:
+    """Go on as process 1 of new namespaces; the process that was here waits for it, and ends with it."""
+    from rlvr.sandbox.walls import enter_namespaces
+
+    enter_namespaces()
+    first = os.getpid()
+    pid = os.fork()
+    if pid:
+        kernel.closing_from(0)()
+        with contextlib.suppress(OSError):
+            os.waitpid(pid, 0)
+        os._exit(0)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    assert os.getpid() == 1 != first, "the first process of its namespace"
+
+
+def serve(control: socket.socket, walls: Walls) -> None:
+    """One run after another, until the other end closes."""
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    parent = os.getpid()
+    while True:
+        order, fds, _, _ = socket.recv_fds(control, ORDER.size, 8)
+        if not order:
+            return
+        if len(order) != ORDER.size:  # the wish to end a run that had ended by then
+            continue
+        kind, cpu_s, wall_s, memory_bytes = ORDER.unpack(order)
+        limits = Limits(cpu_s=cpu_s, wall_s=wall_s, memory_bytes=memory_bytes)
+        try:
+            pid = kernel.fork()
+        except OSError:  # too many processes or too little memory, at this moment
+            pid = -1
+        if pid == 0:
+            _be(kind, fds, limits, walls, parent)
+        for fd in fds:
+            os.close(fd)
+        control.send(_watched(pid, limits, control, poll) if pid > 0 else UNFORKED)
+        walls.renew()
+
+
+def _watched(pid: int, limits: Limits, control: socket.socket, poll: select.poll) -> bytes:
+    """Wait for the end of a child, or end it: at its limits, and when the other side asks or is gone.
+
+    `poll` hears `control`.  Every object touched while the child lives costs the copy of a page.
+    """
+    end, started = "itself", time.monotonic()
+    gone = os.pidfd_open(pid)
+    poll.register(gone, select.POLLIN)
+    wall_left, cpu_left = limits.wall_s, limits.cpu_s
+    try:
+        while True:
+            if min(wall_left, cpu_left) <= 0:
+                end = "wall" if wall_left <= 0 else "cpu"
+                break
+            # Threads burn CPU time faster than the clock runs.
+            ready = poll.poll(1000 * min(wall_left, max(cpu_left / 2, 0.01)) + 1)
+            if any(fd == gone for fd, _ in ready):
+                break
+            if ready:
+                end = "asked"
+                break
+            wall_left = limits.wall_s - (time.monotonic() - started)
+            cpu_left = limits.cpu_s - _cpu_seconds(pid)
+    finally:
+        poll.unregister(gone)
+        os.close(gone)
+    if end != "itself":
+        os.kill(pid, signal.SIGKILL)
+    _, status, used = os.wait4(pid, 0)
+    if status:
+        _reap()
+    if end == "asked":
+        control.recv(1)
+    cpu_s = used.ru_utime + used.ru_stime
+    return ENDED.pack(ENDS.index(end), os.waitstatus_to_exitcode(status), cpu_s, used.ru_maxrss)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """CPU time of another process: its clock's number is made of its own."""
+    try:
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:
+        return 0.0
+
+
+def _reap() -> None:
+    """Orphans come to process 1; there should be none."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _be(kind: int, fds: list[int], limits: Limits, walls: Walls, parent: int) -> NoReturn:
+    """The child: descriptors, walls, a sign of life, then the program."""
+    code = 1
+    wire = fds[0]
+    try:
+        for at, fd in zip((3, 0, 1, 2, 4), fds, strict=False):
+            os.dup2(fd, at)
+        wire = 3
+        walls.close_in(limits, parent)
+        CLOSING[len(fds)]()
+        os.write(wire, UP)
+        code = KINDS[kind]()
+    except BaseException as error:  # noqa: BLE001 - nothing of ours goes on in a child
+        with contextlib.suppress(OSError):
+            os.write(wire, f"{type(error).__name__}: {error}"[:300].encode())
+    finally:
+        os._exit(code)
+
+
+def _settle(preload: list[str]) -> None:
+    """Load what programs like to import, once for all of them."""
+    for name in (*NICE_TO_HAVE.split(), *preload):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    import site
+
+    site.setquit()  # exit() and its like, which -S leaves out
+    site.setcopyright()
+    site.sethelper()
+    sys.argv[:] = ["main.py"]
+    kernel.prctl(kernel.PR_SET_NAME, b"rlvr-sandbox")
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,103 @@
+"""Are the tests of a data set any good?  Its own answers must be right, and answers to nothing must not.
+
+A verifier may say what to try by a function `trials(problem)` in its module: completions of which one must
+be right (golds), completions by label that must not be (probes), and remarks.  For others the gold is the
+answer itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rlvr.errors import VerifierError
+from rlvr.types import Problem, Verdict
+from rlvr.verify.pool import Pool, Spec
+from rlvr.verify.registry import resolve
+
+Trials: TypeAlias = tuple[list[str], dict[str, str], list[str]]
+"""Golds, probes by label, remarks."""
+AHEAD = 64
+"""Problems that wait for their verdicts at a time."""
+SELF_REPORTED = "self_reported"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What was found of one problem."""
+
+    id: str
+    """The problem's."""
+    gold: Verdict | None
+    """Of the gold that did best; None where there is none."""
+    passed: tuple[str, ...]
+    """Labels of the probes that were taken for right."""
+    remarks: tuple[str, ...] = ()
+    """What looks weak; `self_reported: ...` where the tests ask the program about itself."""
+    fault: str = ""
+    """Why nothing could be tried."""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the gold is right, if there is one, and no probe is."""
+        return not (self.fault or self.passed or (self.gold is not None and self.gold.status != "right"))
+
+    @property
+    def is_self_reported(self) -> bool:
+        """Whether a value of the program's own is what it is compared with."""
+        return any(remark.startswith(SELF_REPORTED) for remark in self.remarks)
+
+
+def examined(pool: Pool, spec: Spec, problems: Sequence[Problem]) -> Iterator[Finding]:
+    """A finding for each problem, in order; `pool` runs the checks, with `spec` as its first."""
+    verifier = resolve(spec.name, spec.base_dir)
+    own: Callable[[Problem], Trials] = verifier.function.__globals__.get("trials", plain_trials)
+    waiting: list[Callable[[], Finding]] = []
+    for problem in problems:
+        waiting.append(_submitted(pool, problem, own))
+        if len(waiting) >= AHEAD:
+            yield waiting.pop(0)()
+    for finish in waiting:
+        yield finish()
+
+
+def plain_trials(problem: Problem) -> Trials:
+    """For a verifier that names none: the answer in the usual marks; nothing, the prompt, and constants."""
+    if problem.answer is None:
+        raise VerifierError("it has no `answer`; name the field with --answer")
+    answer = str(problem.answer)
+    golds = [answer, rf"\boxed{{{answer}}}", f"<answer>{answer}</answer>"]
+    number = "0" if answer.strip() != "0" else "1"
+    probes = {
+        "empty": "",
+        "echo": problem.messages[-1].content if problem.messages else "",
+        "constant": f"<answer>{number}</answer> " + rf"\boxed{{{number}}}",
+        "nan": r"<answer>nan</answer> \boxed{nan}",
+        "words": r"<answer>the answer</answer> \boxed{\text{the answer}}",
+    }
+    return golds, probes, []
+
+
+def _submitted(pool: Pool, problem: Problem, trials: Callable[[Problem], Trials]) -> Callable[[], Finding]:
+    """Send all that is to be tried; the finding is there once it is asked for."""
+    try:
+        golds, probes, remarks = trials(problem)
+    except (ValueError, TypeError, KeyError, VerifierError) as error:
+        lost = Finding(id=problem.id, gold=None, passed=(), fault=f"nothing can be tried: {error}")
+        return lambda: lost
+    tried = [pool.submit(0, problem, text) for text in golds]
+    sent = {label: pool.submit(0, problem, text) for label, text in probes.items()}
+    return lambda: _finding(problem, tried, sent, remarks)
+
+
+def _finding(
+    problem: Problem, golds: list[Future[Verdict]], probes: dict[str, Future[Verdict]], remarks: list[str]
+) -> Finding:
+    verdicts = [future.result() for future in golds]
+    best = max(verdicts, key=lambda verdict: (verdict.status == "right", verdict.score), default=None)
+    counted = [int(verdict.parts.get(SELF_REPORTED, 0)) for verdict in verdicts]
+    asked = [f"{SELF_REPORTED}: {max(counted)} comparisons of its own objects"] if any(counted) else []
+    passed = [label for label, future in probes.items() if future.result().status == "right"]
+    return Finding(id=problem.id, gold=best, passed=tuple(passed), remarks=(*remarks, *asked))

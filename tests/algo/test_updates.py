@@ -1,0 +1,136 @@
+"""Every method through a model's update: statistics of the whole step, whatever its micro-batches are."""
+
+import pytest
+import torch
+
+from rlvr.recipe.presets import PRESETS
+from rlvr.train import update as updates
+from rlvr.train.batch import pack
+from rlvr.types import Completion, Group, Message, Problem, ScoredGroup, Verdict
+from tests.algo.steps import loss_of
+from tests.tiny import tiny
+
+REWARDS = ((1.0, 0.0, 0.0, 1.0), (1.0, 1.0, 1.0, 1.0), (0.5, 1.0, None, 0.0), (0.0, 0.0, 1.0, 0.0))
+TEMPERATURE = 0.8
+
+
+def scored(all_rewards=REWARDS) -> list[ScoredGroup]:
+    """Groups of four, with rollout log-probabilities a little off any policy's."""
+    draw = torch.Generator().manual_seed(0)
+    turn = (Message(role="user", content="?"),)
+    groups = []
+    for g, rewards in enumerate(all_rewards):
+        completions = []
+        for _ in rewards:
+            length = int(torch.randint(1, 12, (), generator=draw))
+            ids = torch.randint(6, 40, (length,), generator=draw).tolist()
+            logprobs = (-3.5 + 0.4 * torch.randn(length, generator=draw)).tolist()
+            completions.append(
+                Completion(token_ids=tuple(ids), logprobs=tuple(logprobs), text="", finish="stop")
+            )
+        group = Group(
+            problem=Problem(id=str(g), messages=turn, answer=0),
+            prompt_ids=tuple(range(6, 9 + 2 * g)),
+            completions=tuple(completions),
+        )
+        verdicts = tuple(Verdict(score=r or 0.0, status="error" if r is None else "wrong") for r in rewards)
+        groups.append(ScoredGroup(group=group, verdicts=verdicts, rewards=rewards))
+    return groups
+
+
+def trained(preset: str, tokens: int, minibatches: int, rewards=REWARDS, **changes: object):
+    """Parameters and metrics after one update; the same start every time."""
+    model, _ = tiny()
+    loss = loss_of(preset, **changes)
+    batch = pack(
+        scored(rewards), baseline=loss.baseline, scale=loss.scale, epsilon=loss.advantage_epsilon,
+        mask_truncated=False, device=torch.device("cpu"),
+    )  # fmt: skip
+    settings = updates.UpdateSettings(
+        temperature=TEMPERATURE, minibatches=minibatches, micro_batch_tokens=tokens, max_grad_norm=1e9
+    )
+    reference = tiny(seed=1)[0].requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    metrics = updates.update(model, reference, optimizer, batch, loss, settings, 0.05)
+    return torch.nn.utils.parameters_to_vector(model.parameters()).detach(), metrics
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_two_updates_are_the_same_in_any_micro_batches(preset):
+    start = torch.nn.utils.parameters_to_vector(tiny()[0].parameters()).detach()
+    band = {"correction_low": 0.5, "correction_high": 2.0}  # narrower ones reject all that was made up here
+    whole, metrics = trained(preset, 10**6, 2, **band)
+    split, _ = trained(preset, 40, 2, **band)
+    assert metrics["optim/skipped"] == 0
+    assert float((whole - start).abs().max()) > 1e-6
+    torch.testing.assert_close(split, whole, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["top_entropy", "clip_cov", "kl_cov", "lp_reg"])
+def test_an_entropy_rule_changes_the_step(kind):
+    """Of two updates: the first leaves no drift for KL-Cov to hold back."""
+    changes = {"entropy_share": 0.5, "cov_low": 0.0, "rollout_penalty": 0.0}
+    plain, _ = trained("dapo", 10**6, 2)
+    ruled, _ = trained("dapo", 10**6, 2, entropy=kind, **changes)
+    assert float((plain - ruled).abs().max()) > 1e-5
+
+
+def test_the_proxy_is_the_policy_without_its_tail():
+    model, _ = tiny()
+    batch = pack(
+        scored(), baseline="group_mean", scale="group_std", epsilon=1e-6,
+        mask_truncated=False, device=torch.device("cpu"),
+    )  # fmt: skip
+    got = updates._proxy_logprobs(model, batch, 0.5, TEMPERATURE)
+    noise = 0
+    for row, (start, end) in enumerate(zip(batch.prompt_lengths_B, batch.lengths_B, strict=True)):
+        ids = batch.ids_BT[row, :end]
+        probabilities = (model(ids[None]).logits[0] / TEMPERATURE).softmax(-1).tolist()
+        for t in range(int(start), int(end)):
+            choices, token = probabilities[t - 1], int(ids[t])
+            kept = [p for p in choices if p >= 0.5 * max(choices)]
+            share = choices[token] / sum(kept) if choices[token] in kept else 0.0
+            assert float(got[row, t - start].exp()) == pytest.approx(share, abs=1e-6)
+            noise += not share
+        assert not got[row, end - start :].any()
+    assert 0 < noise < int(batch.mask_BC.sum()), "kappa divides nothing here"
+
+
+def test_the_only_one_left_is_not_whitened():
+    """Nobody to be compared with: no token of it counts, and it moves no mean."""
+    first = scored()[0]
+    alone = ScoredGroup(
+        group=scored()[2].group, verdicts=scored()[2].verdicts, rewards=(None, 1.0, None, None)
+    )
+    rule = {"baseline": "group_mean", "scale": "token_whiten", "epsilon": 1e-8, "mask_truncated": False}
+    batch = pack([first, alone], **rule, device=torch.device("cpu"))
+    assert not batch.mask_BC[4:].any()
+    assert batch.mask_BC[:4].any(-1).all()
+    reinforce = pack([first, alone], **(rule | {"baseline": "none"}), device=torch.device("cpu"))
+    assert reinforce.mask_BC[5].any()
+
+
+@pytest.mark.parametrize(
+    "preset", ["kl_cov", "clip_cov", "forking20", "lp_reg", "m2po", "reinforce_pp", "rl_zvp"]
+)
+def test_an_update_of_which_nothing_counts_learns_nothing(preset):
+    """The second of two minibatches holds only what could not be checked."""
+    silent = (*REWARDS[:2], (None,) * 4, (None,) * 4)
+    _, metrics = trained(preset, 40, 2, silent)
+    assert metrics["optim/skipped"] == 0
+    assert metrics["batch/sequences"] == 8
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [
+        ("w_reinforce", {"positive_weight": 1.0}),
+        ("reinforce_pp", {"kl_coef": 1.0}),
+        ("reinforce_pp", {"scale": "none"}),
+        ("rl_zvp", {"zvp_alpha": 3.0}),
+    ],
+)
+def test_token_advantages_reach_the_step(preset, changes):
+    usual, _ = trained(preset, 10**6, 1)
+    other, _ = trained(preset, 10**6, 1, **changes)
+    assert float((usual - other).abs().max()) > 1e-5

@@ -1,0 +1,107 @@
+"""Published data sets: every solution they hold passes, and programs that solve nothing do not.
+
+The rows are read where they lie beside the repository; none of them is kept here.
+"""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from rlvr_verifiers.code import code, trials
+
+from rlvr.sandbox.api import SandboxError
+from rlvr.sandbox.local import LocalSandbox
+from rlvr.types import Message, Problem
+
+DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
+WEAK = {
+    "humaneval/test": {"HumanEval/34": {"constant"}},
+    "mbpp_sanitized/all": {"404": {"echo"}},
+    "mbpp/all": {
+        **{task: {"constant"} for task in ("37", "203", "339", "667", "674", "816")},
+        **{task: {"echo"} for task in ("404", "698", "847")},
+        "899": {"constant", "true"},
+    },
+    "leetcode/test": {"124": {"constant"}, "177": {"constant"}},
+}
+"""Rows whose own tests let such a program pass: each was looked at, and the tests are to blame."""
+SIZES = {"humaneval/test": 164, "mbpp_sanitized/all": 427, "mbpp/all": 974, "leetcode/test": 200}
+SOLVED = {
+    ("codeforces/test", 0): "for _ in range(int(input())): print(*sorted(map(int, input().split())))",
+    ("code_contests/test", 0): """
+n, m = map(int, input().split())
+books = [input() for _ in range(n)]
+key = lambda at: [ord(c) if i % 2 == 0 else -ord(c) for i, c in enumerate(books[at])]
+print(*(at + 1 for at in sorted(range(n), key=key)))
+""",
+}
+
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="needs the data sets in ../shared/data")
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with LocalSandbox() as made:
+        try:
+            assert made.tier
+        except SandboxError as error:
+            pytest.skip(f"this machine has no sandbox: {error}")
+        yield made
+
+
+def problems(name, step=1):
+    path = DATA / f"{name}.jsonl"
+    if not path.exists():
+        pytest.skip(f"no {name} in ../shared/data")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for number in range(0, len(rows), step):
+        row = rows[number]
+        asked = row.get("prompt") or row.get("text") or row.get("problem")
+        name_of = str(row.get("task_id", number))
+        yield Problem(id=name_of, messages=(Message(role="user", content=asked),), answer=None, meta=row)
+
+
+def tried(sandbox, problem):
+    """The gold's status, the probes that pass, and whether the tests ask the program about itself."""
+    golds, probes, remarks = trials(problem)
+    gold = [code(text, problem, sandbox) for text in golds[:1]]
+    passed = {label for label, text in probes.items() if code(text, problem, sandbox).status == "right"}
+    return problem.id, [(v.status, v.why) for v in gold if v.status != "right"], passed, bool(remarks)
+
+
+def all_tried(sandbox, name, step=1):
+    with ThreadPoolExecutor(2) as executor:
+        return list(executor.map(lambda problem: tried(sandbox, problem), problems(name, step)))
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_samples(sandbox, name):
+    for identity, failed, passed, _ in all_tried(sandbox, name, step=SIZES[name] // 8):
+        assert not failed, (identity, failed)
+        assert passed == WEAK[name].get(identity, set()), identity
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIZES)
+def test_every_gold_passes_and_only_known_rows_let_others_pass(sandbox, name):
+    found = all_tried(sandbox, name)
+    assert len(found) == SIZES[name]
+    assert [row for row in found if row[1]] == []
+    assert {identity: passed for identity, _, passed, _ in found if passed} == WEAK[name]
+    asked = [identity for identity, _, _, is_self_reported in found if is_self_reported]
+    assert asked == (["HumanEval/33"] if name == "humaneval/test" else [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["code_contests/test", "codeforces/test"])
+def test_stdin_problems_run_and_nothing_but_the_expected_text_passes(sandbox, name):
+    for identity, _, passed, _ in all_tried(sandbox, name):
+        assert passed <= {"constant"}, identity
+
+
+@pytest.mark.parametrize(("name", "number"), SOLVED, ids=lambda part: str(part).partition("/")[0])
+def test_known_good_solutions_of_stdin_problems_pass(sandbox, name, number):
+    problem = list(problems(name))[number]
+    verdict = code(f"```python\n{SOLVED[name, number]}\n```", problem, sandbox)
+    assert verdict.status == "right", verdict.why

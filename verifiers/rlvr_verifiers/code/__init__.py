@@ -1,0 +1,106 @@
+"""The `code` verifier: does the program in a completion pass the tests of its problem?
+
+    completion --fences--> program --prelude--> with what it may take for granted --running--> results
+    answer, meta --forms, asserts--> suite -------------------------------------------^
+
+The program supplies values and nothing else; they are compared on our side, or by a judge in its own box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from rlvr.sandbox.api import Sandbox
+from rlvr.verify.api import Problem, Verdict, verifier
+from rlvr_verifiers.code.fences import Handed, find_program
+from rlvr_verifiers.code.forms import suite_of
+from rlvr_verifiers.code.prelude import with_imports
+from rlvr_verifiers.code.running import Limits, Result, run_suite
+from rlvr_verifiers.code.suite import Suite
+from rlvr_verifiers.code.trials import trials
+
+__all__ = ["code", "trials"]
+
+MOST_EXPLAINED = 50
+
+
+def explain(
+    completion: str, problem: Problem, sandbox: Sandbox, options: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """The program taken, the form of the tests, and every test with what came of it."""
+    suite = suite_of(problem)
+    handed = find_program(completion, _top(suite.entry), bare=options["bare"])
+    rows = [("taken", handed.rule), ("tests", f"{len(suite.tests)} as {suite.form}")]
+    if handed.program is None:
+        return rows
+    program = _completed(handed.program, suite, options["add_imports"])
+    rows += [("program", program), ("sandbox", f"tier {sandbox.tier}")]
+    limits = Limits(cpu_s=options["cpu_s"], memory_bytes=options["memory_mib"] << 20)
+    results = run_suite(sandbox, program, suite, limits, every=True, tolerance=options["tolerance"])
+    rows += [(f"test {result.number}", f"{result.status}: {_plain(result)}") for result in results]
+    return rows[:MOST_EXPLAINED]
+
+
+@verifier(explain=explain)
+def code(
+    completion: str,
+    problem: Problem,
+    sandbox: Sandbox,
+    *,
+    score: Literal["all", "fraction"] = "all",
+    cpu_s: float = 4.0,
+    memory_mib: int = 512,
+    tolerance: float = 0.0,
+    add_imports: bool = True,
+    bare: bool = False,
+) -> Verdict:
+    """Right when the last fenced program passes all tests of the problem, run in the sandbox."""
+    suite = suite_of(problem)
+    handed = find_program(completion, _top(suite.entry), bare=bare)
+    if handed.program is None:
+        return Verdict(score=0.0, status="no_answer", why=handed.rule)
+    program = _completed(handed.program, suite, add_imports)
+    limits = Limits(cpu_s=cpu_s, memory_bytes=memory_mib << 20)
+    every = score == "fraction"
+    results = list(run_suite(sandbox, program, suite, limits, every=every, tolerance=tolerance))
+    return _verdict(results, suite, handed, every=every)
+
+
+def _verdict(results: Sequence[Result], suite: Suite, handed: Handed, *, every: bool) -> Verdict:
+    """All or nothing; or the share that passed, where any did."""
+    failed = next((result for result in results if result.status != "right"), None)
+    asked = sum(result.self_reported for result in results)
+    parts = {"self_reported": float(asked)} if asked else {}
+    if failed is None:
+        why = f"{len(suite.tests)} tests pass ({suite.form}; {handed.rule})"
+        return Verdict(score=1.0, status="right", found=handed.program, why=why, parts=parts)
+    passed = sum(result.status == "right" for result in results)
+    if every:
+        share = passed / len(suite.tests)
+        parts["passed"] = share
+        if passed:
+            why = f"{passed} of {len(suite.tests)} tests pass; {failed}"
+            return Verdict(score=share, status="wrong", found=handed.program, why=why, parts=parts)
+    return Verdict(score=0.0, status=failed.status, found=handed.program, why=str(failed), parts=parts)
+
+
+def _completed(program: str, suite: Suite, add_imports: bool) -> str:
+    """The program behind what the prompt has defined, with the imports that it lacks."""
+    program = _behind(suite.preamble, program) if suite.preamble else program
+    return with_imports(program) if add_imports else program
+
+
+def _behind(preamble: str, program: str) -> str:
+    """The preamble first; a `__future__` import of the program must stay in front."""
+    first, _, rest = program.lstrip().partition("\n")
+    return f"{first}\n{preamble}{rest}" if first.startswith("from __future__") else f"{preamble}{program}"
+
+
+def _top(entry: str) -> str:
+    """The name at the top of the program: `Solution` of `Solution().f`."""
+    return entry.partition("(")[0].partition(".")[0]
+
+
+def _plain(result: Result) -> str:
+    return str(result).removeprefix(f"test {result.number}: ")

@@ -1,0 +1,192 @@
+"""In which form a problem brings its tests: recognised by the fields of its answer and its meta.
+
+    test + entry_point            HumanEval, LeetCodeDataset: `def check(candidate)`
+    test_list                     MBPP: asserts, with `test_setup_code` or `test_imports`
+    functional                    LeetCode: `check(Solution().f)`
+    inputs, outputs [, fn_name]   APPS, code_contests: standard input and output, or arguments and result
+    [{input, output}, ...]        codeforces, LiveCodeBench: the same in pairs; `testtype: functional`
+    code                          a test file of pytest or unittest; asserts
+
+The answer is looked at first; a text in JSON is read.  What is understood by nobody is an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rlvr.verify.api import Problem
+from rlvr_verifiers.code import asserts
+from rlvr_verifiers.code.prelude import prompt_definitions
+from rlvr_verifiers.code.suite import Call, Printed, Suite, Test
+
+Fields = Mapping[str, Any]
+WRAPPERS = ("tests", "input_output", "ground_truth", "official_tests", "test_cases")
+"""Fields that hold the tests as a whole."""
+PARTS = ("public_tests", "private_tests", "generated_tests", "public_test_cases", "private_test_cases")
+"""Fields that each hold a part of them."""
+
+
+def suite_of(problem: Problem) -> Suite:
+    """The tests of a problem; ValueError where there are none, or in no form that is known."""
+    given = _read(problem.answer)
+    fields = {**problem.meta, **(given if isinstance(given, Mapping) else {})}
+    found = None
+    if not isinstance(given, Mapping) and given is not None:
+        found = _of_value(given, fields, problem)
+    found = found or _of_fields(fields, problem)
+    if found is None or not found.tests:
+        seen = ", ".join(fields) or "none"
+        raise ValueError(f"no tests in a form that `code` knows (docs/code.md); fields: {seen}")
+    return found
+
+
+def tolerance_of(fields: Fields) -> float | None:
+    """The tolerance that the problem states, in `tolerance` or `atol`; None where it states none."""
+    stated = [fields.get(name) for name in ("tolerance", "atol")]
+    return next((float(value) for value in stated if isinstance(value, int | float) and value > 0), None)
+
+
+def prompt_of(problem: Problem) -> str:
+    """What the model was asked."""
+    for name in ("prompt", "starter_code"):
+        if isinstance(text := problem.meta.get(name), str) and text.strip():
+            return text
+    return next((turn.content for turn in reversed(problem.messages) if turn.role == "user"), "")
+
+
+def _of_value(value: Any, fields: Fields, problem: Problem) -> Suite | None:
+    """Tests that are no object of named fields."""
+    if isinstance(value, str):
+        return _of_code(value, fields, problem)
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return _of_asserts(value, fields)
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        return _of_pairs(value, fields)
+    return None
+
+
+def _of_fields(fields: Fields, problem: Problem) -> Suite | None:
+    for name, make in FORMS.items():
+        if (value := _read(fields.get(name))) not in (None, "", []):
+            return make(value, fields, problem)
+    for name in WRAPPERS:
+        value = _read(fields.get(name))
+        found = (
+            _of_fields({**{k: v for k, v in fields.items() if k != name}, **value}, problem)
+            if isinstance(value, Mapping)
+            else _of_value(value, fields, problem)
+        )
+        if found is not None:
+            return found
+    parts = [found for name in PARTS if (found := _of_part(_read(fields.get(name)), fields, problem))]
+    tests = tuple(test for part in parts for test in part.tests)
+    entry, form = (parts[0].entry, parts[0].form) if parts else ("", "")
+    return Suite(form=form, tests=tests, entry=entry, tolerance=tolerance_of(fields)) if parts else None
+
+
+def _of_part(value: Any, fields: Fields, problem: Problem) -> Suite | None:
+    if isinstance(value, Mapping) and "input" in value:  # code_contests: two lists
+        value = {"inputs": value["input"], "outputs": value.get("output")}
+        return _of_lists(value["inputs"], {**fields, **value}, problem) if value["inputs"] else None
+    if isinstance(value, str) and value:
+        raise ValueError("a part of the tests is no JSON: packed tests (pickle) are not unpacked")
+    return _of_value(value, fields, problem)
+
+
+def _of_test(value: Any, fields: Fields, problem: Problem) -> Suite | None:
+    return _of_code(value, fields, problem) if isinstance(value, str) else _of_value(value, fields, problem)
+
+
+def _of_code(code: str, fields: Fields, problem: Problem) -> Suite:
+    entry = str(fields.get("entry_point") or fields.get("fn_name") or "")
+    preamble = prompt_definitions(prompt_of(problem), entry)
+    is_check = "def check(" in code
+    made = asserts.from_check if is_check else asserts.from_file
+    tests, entry = made(code, entry, preamble)
+    form = "check function" if is_check else "test file"
+    return _suite(form, tests, entry, fields, preamble)
+
+
+def _of_asserts(value: Any, fields: Fields, _: Problem | None = None) -> Suite:
+    if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
+        raise ValueError("`test_list` is a list of asserts")
+    imports = fields.get("test_imports") or []
+    setup = [*imports] if isinstance(imports, list) else [str(imports)]
+    setup.append(str(fields.get("test_setup_code") or ""))
+    tests, entry = asserts.from_asserts(tuple(value), "\n".join(setup))
+    return _suite("asserts", tests, entry, fields)
+
+
+def _of_lists(_: Any, fields: Fields, __: Problem | None = None) -> Suite:
+    inputs, outputs, name = _read(fields.get("inputs")), _read(fields.get("outputs")), fields.get("fn_name")
+    if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
+        raise ValueError("`inputs` and `outputs` are two lists of the same length")
+    pairs = list(zip(inputs, outputs, strict=True))
+    if not name:
+        return _suite("input and output", [_printed(*pair) for pair in pairs], "", fields)
+    calls: list[Test] = [_method(str(name), *pair, may_wrap=True) for pair in pairs]
+    return _suite("arguments and result", calls, str(name), fields)
+
+
+def _of_pairs(value: Any, fields: Fields) -> Suite:
+    meta = _read(fields.get("metadata"))
+    name = str((meta.get("func_name") if isinstance(meta, Mapping) else None) or fields.get("fn_name") or "")
+    tests: list[Test] = []
+    for pair in value:
+        if "input" not in pair or "output" not in pair:
+            raise ValueError("a test needs `input` and `output`")
+        if pair.get("testtype") == "functional" or (name and "testtype" not in pair):
+            own = pair.get("metadata")
+            called = name or str(pair.get("fn_name") or (own or {}).get("func_name") or "")
+            if not called:
+                raise ValueError("a functional test needs its function: `func_name` in `metadata`")
+            lines = pair["input"]
+            arguments = [_read(x, True) for x in lines.split("\n")] if isinstance(lines, str) else lines
+            tests.append(_method(called, arguments, _read(pair["output"], True)))
+        else:
+            tests.append(_printed(pair["input"], pair["output"]))
+    entry = next((test.function.rpartition(".")[2] for test in tests if isinstance(test, Call)), "")
+    return _suite("arguments and result" if entry else "input and output", tests, entry, fields)
+
+
+def _method(name: str, arguments: Any, expected: Any, *, may_wrap: bool = False) -> Call:
+    """`may_wrap`: APPS puts some results in a list of one.  Where the arguments are no list there is one."""
+    given = tuple(arguments) if isinstance(arguments, list) else (arguments,)
+    is_wrapped = may_wrap and isinstance(expected, list) and len(expected) == 1
+    alternatives = (expected, expected[0]) if is_wrapped else (expected,)
+    return Call(function=name, arguments=given, claim="json", expected=alternatives, is_free=True)
+
+
+def _printed(given: Any, expected: Any) -> Printed:
+    """Texts; lists are lines."""
+    texts = ["\n".join(map(str, one)) if isinstance(one, list) else str(one) for one in (given, expected)]
+    return Printed(stdin=texts[0], expected=texts[1])
+
+
+def _suite(form: str, tests: Sequence[Test], entry: str, fields: Fields, preamble: str = "") -> Suite:
+    tolerance = tolerance_of(fields)
+    return Suite(form=form, tests=tuple(tests), entry=entry, preamble=preamble, tolerance=tolerance)
+
+
+def _read(value: Any, is_sure: bool = False) -> Any:
+    """A text that holds JSON, read; `is_sure` where it must: ValueError where it does not."""
+    if not isinstance(value, str) or not (is_sure or value.lstrip()[:1] in ("{", "[")):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        if is_sure:
+            raise ValueError(f"{value[:80]!r} is no JSON value") from None
+        return value
+
+
+FORMS: dict[str, Callable[[Any, Fields, Problem], Suite | None]] = {
+    "test_list": _of_asserts,
+    "functional": lambda value, fields, problem: _of_code(value, fields, problem),
+    "test": _of_test,
+    "assertion": _of_test,
+    "inputs": _of_lists,
+}
+"""By the field that holds the tests, the strongest first."""
