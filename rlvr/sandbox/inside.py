@@ -74,7 +74,7 @@ def _found(module: types.ModuleType, target: Any) -> Callable[..., Any]:
         raise NameError(f"the program defines no `{name}`")
     found = getattr(module, name)
     found = found() if is_made else found
-    return getattr(found, attribute) if attribute else found  # type: ignore[no-any-return]
+    return getattr(found, attribute) if attribute else found  # type: ignore[no-any-return]  # its own
 
 
 def _public(module: types.ModuleType) -> list[str]:

@@ -51,7 +51,7 @@ class Remote:
     def _ask(self, operation: str, /, *arguments: Any, **named: Any) -> Any:
         return self._remote_peer.request(f".{operation}", [self, *arguments], named)
 
-    def __call__(self, /, *arguments: Any, **named: Any) -> Any:  # noqa: D102
+    def __call__(self, /, *arguments: Any, **named: Any) -> Any:  # noqa: D102 - what it does the class says
         if isinstance(self._remote_number, str):  # a name that the program defines
             return self._remote_peer.request(self._remote_number, arguments, named)
         return self._ask("call", *arguments, **named)

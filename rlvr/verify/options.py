@@ -63,7 +63,11 @@ def checked_options(name: str, options: Mapping[str, Option], given: Mapping[str
             choices = near_miss(key, options) or "; it has none"
             raise VerifierError(f"verifier `{name}` has no option `{key}`{choices}")
         if not _fits(value, options[key].kind):
-            wanted = Option(kind=options[key].kind)
+            kind = options[key].kind
+            if get_origin(kind) is Literal:
+                close = near_miss(str(value), [str(choice) for choice in get_args(kind)])
+                raise VerifierError(f"verifier `{name}`: option `{key}` cannot be {value!r}{close}")
+            wanted = Option(kind=kind)
             raise VerifierError(
                 f"verifier `{name}`: option `{key}` = {value!r} is a {type(value).__name__}, not {wanted}."
             )

@@ -68,7 +68,7 @@ def from_check(code: str, entry: str, helpers: str) -> tuple[tuple[Test, ...], s
     tree = _parsed(code)
     asked = [node for node in tree.body if _is_call_of(node, "check")]
     if asked:
-        entry = ast.unparse(asked[-1].value.args[0])  # type: ignore[attr-defined]
+        entry = ast.unparse(asked[-1].value.args[0])  # type: ignore[attr-defined]  # _is_call_of saw it
     calls: list[Test] | None = []
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == "check":
@@ -143,15 +143,21 @@ def data(node: ast.expr) -> Any:
         sides = data(node.left), data(node.right)
         if all(isinstance(side, int | float | complex) and abs(side) < LARGE for side in sides):
             return ARITHMETIC[type(node.op)](*sides)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-        if node.func.id in ("set", "frozenset", "tuple", "list") and len(node.args) < 2:
-            return MADE[node.func.id](*map(data, node.args))
-        if node.func.id == "float" and len(node.args) == 1 and isinstance(node.args[0], ast.Constant):
-            return float(node.args[0].value)  # type: ignore[arg-type]
+    is_named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords
     try:
+        if is_named and node.func.id in MADE and len(node.args) < 2:  # type: ignore[attr-defined]  # is_named
+            return MADE[node.func.id](*map(data, node.args))  # type: ignore[attr-defined]  # is_named
+        if _is_call_of_float(node):
+            return float(node.args[0].value)  # type: ignore[attr-defined]  # that it is a constant was seen
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, ArithmeticError, RecursionError):
         raise NoDataError(ast.unparse(node)) from None
+
+
+def _is_call_of_float(node: ast.AST) -> bool:
+    """Whether it is `float("inf")` and its like."""
+    is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords
+    return is_call and node.func.id == "float" and [type(arg) for arg in node.args] == [ast.Constant]  # type: ignore[attr-defined]  # is_call
 
 
 MADE: dict[str, Callable[..., Any]] = {"set": set, "frozenset": frozenset, "tuple": tuple, "list": list}
