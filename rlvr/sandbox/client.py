@@ -159,7 +159,8 @@ class Run:
         given = _sealed(stdin)
         number = [function.__name__ for function in KINDS].index(kind)
         order = ORDER.pack(number, limits.cpu_s, limits.wall_s, limits.memory_bytes)
-        fds = [theirs.fileno(), given, self._out, self._err, *([judged.fileno()] if judged else [])]
+        # In this order they become its descriptors 0, 1, 2, ...
+        fds = [given, self._out, self._err, theirs.fileno(), *([judged.fileno()] if judged else [])]
         try:
             server.start(order, fds)
         except BaseException:
@@ -224,7 +225,7 @@ class Run:
 
     def output(self) -> tuple[bytes, bytes]:
         """What it wrote to standard output and standard error."""
-        return os.pread(self._out, OUTPUT_BYTES, 0), os.pread(self._err, OUTPUT_BYTES, 0)
+        return _written(self._out), _written(self._err)
 
     def status(self) -> RunStatus:
         """How it ended, once it has."""
@@ -282,6 +283,11 @@ class Run:
         except OSError as error:
             raise self._server.lost(f"it let a run go on past its time: {error}") from None
         return b"".join(parts)
+
+
+def _written(fd: int) -> bytes:
+    """What a file holds, up to the limit: asking for that much would make room for all of it each time."""
+    return os.pread(fd, min(os.fstat(fd).st_size, OUTPUT_BYTES), 0)
 
 
 def _sealed(data: bytes) -> int:

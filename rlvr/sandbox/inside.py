@@ -5,11 +5,11 @@ Everything in this process is the program's to bend.  It may send values out; no
 
 from __future__ import annotations
 
+import _io
 import _thread
 import atexit
 import contextlib
 import gc
-import io
 import linecache
 import os
 import re
@@ -131,7 +131,7 @@ def _complain(error: BaseException) -> None:
 
 def _flush(module: types.ModuleType) -> None:
     """Write out what its streams still hold, those too that it keeps under names of its own."""
-    own = [value for value in vars(module).values() if isinstance(value, io.IOBase)]
+    own = [value for value in vars(module).values() if isinstance(value, _io._IOBase)]
     for stream in (*own, sys.stdout, sys.stderr, sys.__stdout__):
         if stream is not None and not stream.closed:
             stream.flush()

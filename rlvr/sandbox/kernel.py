@@ -21,11 +21,19 @@ NUMBERS = {
     "mount_setattr": (442, 442),
     "pivot_root": (155, 41),
     "prctl": (157, 167),
+    "prlimit64": (302, 261),
     "seccomp": (317, 277),
+    "setgroups": (116, 159),
+    "setpgid": (109, 154),
+    "setresgid": (119, 149),
+    "setresuid": (117, 147),
+    "setsid": (112, 157),
     "umount2": (166, 39),
     "unshare": (272, 97),
 }
 
+RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_CORE, RLIMIT_NPROC, RLIMIT_NOFILE = 0, 1, 4, 6, 7
+RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_MSGQUEUE = 8, 9, 12
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS = 1, 4, 15, 38
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -126,6 +134,27 @@ def closing_from(first: int) -> Call:
     return Call("close_range", first, 2**32 - 1, 0)
 
 
+def limiting(kind: int, size: int) -> Call:
+    """Sets a limit of this process, soft and hard; a lower one that holds already stays."""
+    size = min(size, struct.unpack("<2Q", _limits(kind))[1])
+    return Call("prlimit64", 0, kind, struct.pack("<2Q", size, size), None)
+
+
+def _limits(kind: int) -> bytes:
+    found = ctypes.create_string_buffer(16)
+    call("prlimit64", 0, kind, None, ctypes.addressof(found))
+    return found.raw
+
+
+def becoming(user: int) -> list[Call]:
+    """Make a process of one thread another user, in no groups but its own."""
+    return [
+        Call("setgroups", 0, None),
+        Call("setresgid", user, user, user),
+        Call("setresuid", user, user, user),
+    ]
+
+
 def dropping_capabilities() -> Call:
     """Gives all of them up, for good where no_new_privs is set."""
     return Call("capset", struct.pack("<Ii", CAPABILITY_VERSION_3, 0), struct.pack("<6I", *[0] * 6))
@@ -161,15 +190,19 @@ def landlock_version() -> int:
 class Ruleset:
     """A Landlock ruleset: refuses all of the file system, TCP and signals, but what is let through."""
 
-    def __init__(self) -> None:
+    def __init__(self, fd: int) -> None:
+        """`fd`: the descriptor that it is to have; one that is there is closed."""
         version = landlock_version()
         self._known = {name: 1 << bit for bit, (name, since) in enumerate(FS_RIGHTS) if since <= version}
         rights, net, scoped = sum(self._known.values()), 0b11, 0b11
         size = 8 if version < 4 else 16 if version < 6 else 24
         try:
-            self.fd = self._made(struct.pack("<3Q", rights, net, scoped)[:size])
+            made = self._made(struct.pack("<3Q", rights, net, scoped)[:size])
         except OSError:  # a distribution's kernel that names a version without all of its parts
-            self.fd = self._made(struct.pack("<Q", rights))
+            made = self._made(struct.pack("<Q", rights))
+        self.fd = os.dup2(made, fd, inheritable=False)
+        if made != fd:
+            os.close(made)
 
     def let(self, path: str, rights: tuple[str, ...]) -> None:
         """Let the rights through below `path`; one that is not there is passed over."""

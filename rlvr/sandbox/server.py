@@ -28,7 +28,7 @@ if __name__ == "__main__":  # Our package without its door, which would import t
     sys.modules["rlvr"] = _package
 
 from rlvr.sandbox import inside, judging, kernel
-from rlvr.sandbox.walls import Limits, Walls
+from rlvr.sandbox.walls import RULES_FD, Limits, Walls
 
 ORDER = struct.Struct("<BddQ")
 """Kind of the run, CPU seconds, wall seconds, bytes of memory."""
@@ -44,17 +44,19 @@ NICE_TO_HAVE = (
     " string threading traceback typing"
 )
 """Few: what is loaded makes every fork dearer, and most of it is used by few programs."""
+FDS_BYTES = socket.CMSG_SPACE(5 * 4)
+"""Room for the most descriptors that a run is given."""
 CLOSING = {4: kernel.closing_from(4), 5: kernel.closing_from(5)}
 """Closes what is left, by the number of descriptors that a run is given."""
-LOWEST_FREE = 8
 
 
 def main(control_fd: int) -> None:
     """Build the walls that the first message names, say how that went, then serve."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    while os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) < LOWEST_FREE:
-        pass  # a child's descriptors are put below: ours must not lie there
-    control = socket.socket(fileno=control_fd)
+    while os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) < RULES_FD:
+        pass  # ours must not lie where the descriptors of a run are to come
+    control = socket.socket(fileno=os.dup(control_fd))
+    os.close(control_fd)
     config = json.loads(control.recv(2**16))
     os.umask(0o022)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
@@ -92,24 +94,34 @@ def enter() -> None:
 
 
 def serve(control: socket.socket, walls: Walls) -> None:
-    """One run after another, until the other end closes."""
+    """One run after another, until the other end closes.
+
+    Its own descriptors lie at `RULES_FD` and above: those of a run arrive at 0, 1, 2, ..., their places.
+    """
+    os.closerange(0, RULES_FD)
     poll = select.poll()
     poll.register(control, select.POLLIN)
     parent = os.getpid()
+    last = b""
     while True:
-        order, fds, _, _ = socket.recv_fds(control, ORDER.size, 8)
+        order, beside, _, _ = control.recvmsg(ORDER.size, FDS_BYTES)
         if not order:
             return
         if len(order) != ORDER.size:  # the wish to end a run that had ended by then
             continue
-        kind, cpu_s, wall_s, memory_bytes = ORDER.unpack(order)
-        limits = Limits(cpu_s=cpu_s, wall_s=wall_s, memory_bytes=memory_bytes)
+        if order != last:
+            last = order
+            kind, cpu_s, wall_s, memory_bytes = ORDER.unpack(order)
+            limits = Limits(cpu_s=cpu_s, wall_s=wall_s, memory_bytes=memory_bytes)
+            walls.make_ready(limits)
+        fds = memoryview(beside[0][2]).cast("i").tolist()
+        assert fds == [*range(len(fds))], "descriptors are where a run wants them"
         try:
             pid = kernel.fork()
         except OSError:  # too many processes or too little memory, at this moment
             pid = -1
         if pid == 0:
-            _be(kind, fds, limits, walls, parent)
+            _be(kind, len(fds), walls, parent)
         for fd in fds:
             os.close(fd)
         control.send(_watched(pid, limits, control, poll) if pid > 0 else UNFORKED)
@@ -168,21 +180,17 @@ def _reap() -> None:
             pass
 
 
-def _be(kind: int, fds: list[int], limits: Limits, walls: Walls, parent: int) -> NoReturn:
-    """The child: descriptors, walls, a sign of life, then the program."""
+def _be(kind: int, fds: int, walls: Walls, parent: int) -> NoReturn:
+    """The child, with so many descriptors: walls, a sign of life, then the program."""
     code = 1
-    wire = fds[0]
     try:
-        for at, fd in zip((3, 0, 1, 2, 4), fds, strict=False):
-            os.dup2(fd, at)
-        wire = 3
-        walls.close_in(limits, parent)
-        CLOSING[len(fds)]()
-        os.write(wire, UP)
+        walls.close_in(parent)
+        CLOSING[fds]()
+        os.write(inside.WIRE, UP)
         code = KINDS[kind]()
     except BaseException as error:  # noqa: BLE001 - nothing of ours goes on in a child
         with contextlib.suppress(OSError):
-            os.write(wire, f"{type(error).__name__}: {error}"[:300].encode())
+            os.write(inside.WIRE, f"{type(error).__name__}: {error}"[:300].encode())
     finally:
         os._exit(code)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import resource
 import signal
 import sys
 from dataclasses import dataclass
@@ -33,14 +32,16 @@ SCRATCH_OPTIONS = "size=64m,nr_inodes=2048,mode=0777"
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo")
 FIRST_USER, NOBODY = 2**20, 65534
+RULES_FD = 5
+"""Descriptor of the Landlock ruleset, above those of a run; it stays when the rules are written anew."""
 OUTPUT_BYTES = 2**20
 THREADS = 64
 LIMITS = {
-    resource.RLIMIT_FSIZE: OUTPUT_BYTES,
-    resource.RLIMIT_NOFILE: 64,
-    resource.RLIMIT_CORE: 0,
-    resource.RLIMIT_MSGQUEUE: 0,
-    resource.RLIMIT_MEMLOCK: 0,
+    kernel.RLIMIT_FSIZE: OUTPUT_BYTES,
+    kernel.RLIMIT_NOFILE: 64,
+    kernel.RLIMIT_CORE: 0,
+    kernel.RLIMIT_MSGQUEUE: 0,
+    kernel.RLIMIT_MEMLOCK: 0,
 }
 """Those that are the same for every program: the server itself lives with them."""
 
@@ -151,11 +152,10 @@ class Walls:
         self._user = FIRST_USER + os.getpid() if self.is_closed and os.geteuid() == 0 else None
         self._rules: kernel.Ruleset | None = None
         self._filter = Filter(kernel.machine()) if self.is_closed else None
+        self._fixed: list[kernel.Call] = []
         self._steps: list[kernel.Call] = []
         self._statm = -1
         self._own_bytes = 0
-        self._most_bytes = resource.getrlimit(resource.RLIMIT_AS)[1]
-        self._most_cpu_s = resource.getrlimit(resource.RLIMIT_CPU)[1]
 
     @property
     def landlock(self) -> bool:
@@ -175,58 +175,60 @@ class Walls:
         self._rule()
         if self._user is not None and not _can_become(self._user, self._paths):
             self._user = None
+        self._fixed = self._fixed_steps()
         os.chdir(SCRATCH if self.has_scratch else "/")
         sizes = dict(LIMITS)
         if self.counts_threads:
-            sizes[resource.RLIMIT_NPROC] = THREADS
-        _limit(sizes)
+            sizes[kernel.RLIMIT_NPROC] = THREADS
+        for kind, size in sizes.items():
+            kernel.limiting(kind, size)()
         if self.is_closed:
             kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-        self._make_ready()
 
-    def close_in(self, limits: Limits, parent: int) -> None:
+    def make_ready(self, limits: Limits) -> None:
+        """Prepare the system calls of `close_in`, once for all programs with these limits."""
+        memory = kernel.limiting(kernel.RLIMIT_AS, limits.memory_bytes + self._own_bytes)
+        cpu = kernel.limiting(kernel.RLIMIT_CPU, math.ceil(limits.cpu_s) + 1)
+        self._steps = [memory, cpu, *self._fixed]
+
+    def close_in(self, parent: int) -> None:
         """Put this process, a child with its descriptors in order, behind them.  OSError where one fails."""
-        memory_bytes = _lower(limits.memory_bytes + self._own_bytes, self._most_bytes)
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-        cpu_s = _lower(math.ceil(limits.cpu_s) + 1, self._most_cpu_s)
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-        if self._filter is None:
-            os.setsid()
-        else:
-            os.setpgid(0, 0)  # a session costs more, and who may signal itself alone needs none
+        if self._filter is not None:
             self._filter.be_for(os.getpid())
-        if self._user is not None:
-            _become(self._user)
         for step in self._steps:
             step()
         if os.getppid() != parent:  # it died before we asked to be told
             os._exit(1)
 
-    def _make_ready(self) -> None:
-        """The system calls of `close_in`, in their order."""
-        self._steps = [kernel.Call("prctl", kernel.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)]
-        if self._filter is not None:
-            self._steps += [self._rules.enforcing()] if self._rules is not None else []
-            self._steps += [kernel.dropping_capabilities(), kernel.loading_filter(self._filter.instructions)]
+    def _fixed_steps(self) -> list[kernel.Call]:
+        """What is the same for every program, in its order."""
+        dying = kernel.Call("prctl", kernel.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if self._filter is None:
+            return [kernel.Call("setsid"), dying]
+        return [
+            kernel.Call("setpgid", 0, 0),  # a session costs more, and who may signal itself alone needs none
+            *(kernel.becoming(self._user) if self._user is not None else []),
+            dying,
+            *([self._rules.enforcing()] if self._rules is not None else []),
+            kernel.dropping_capabilities(),
+            kernel.loading_filter(self._filter.instructions),
+        ]
 
     def weigh(self) -> None:
         """Note what the interpreter holds, now that all is loaded: a program has its share beside that."""
-        self._own_bytes = int(os.read(self._statm, 99).split()[0]) * resource.getpagesize()
+        self._own_bytes = int(os.read(self._statm, 99).split()[0]) * os.sysconf("SC_PAGE_SIZE")
         os.close(self._statm)
 
     def renew(self) -> None:
         """Make ready for the next program."""
         if self.has_scratch and renew_scratch():
             self._rule()
-            self._make_ready()
 
     def _rule(self) -> None:
         """Write the Landlock ruleset anew: it holds for the scratch folder that is mounted now."""
         if not self.is_closed or (self.has_scratch and not kernel.landlock_version()):
             return
-        if self._rules is not None:
-            os.close(self._rules.fd)
-        self._rules = kernel.Ruleset()
+        self._rules = kernel.Ruleset(RULES_FD)
         for path in self._paths:
             self._rules.let(path, kernel.READ_DIR)
         for path in DEVICES:
@@ -235,30 +237,14 @@ class Walls:
             self._rules.let(SCRATCH, kernel.SCRATCH)
 
 
-def _limit(sizes: dict[int, int]) -> None:
-    for kind, size in sizes.items():
-        size = _lower(size, resource.getrlimit(kind)[1])
-        resource.setrlimit(kind, (size, size))
-
-
-def _lower(size: int, hard: int) -> int:
-    return size if hard == resource.RLIM_INFINITY else min(size, hard)
-
-
-def _become(user: int) -> None:
-    os.setgroups([])
-    os.setresgid(user, user, user)
-    os.setresuid(user, user, user)
-
-
 def _can_become(user: int, paths: list[str]) -> bool:
     """Whether this process may take that identity and can still read the library with it: by doing it."""
     pid = os.fork()
     if pid == 0:
         code = 1
         with contextlib.suppress(OSError):
-            _become(user)
-            kernel.dropping_capabilities()()
+            for step in (*kernel.becoming(user), kernel.dropping_capabilities()):
+                step()
             is_whole = all(os.access(path, os.R_OK | os.X_OK) for path in paths)
             code = 0 if is_whole else 1
         os._exit(code)
