@@ -3,11 +3,11 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -259,23 +259,32 @@ def test_an_interrupt_at_a_bad_moment_does_not_reach_the_next(sandbox, monkeypat
         assert sandbox.run(f"import time; time.sleep(0.1); print({n})").stdout == f"{n}\n"
 
 
-def test_a_fork_that_fails_is_told_and_the_server_goes_on(monkeypatch):
-    def refused():
-        raise OSError("no more processes")
+UNFORKING = """
+import os, socket, sys
+from types import SimpleNamespace
+from rlvr.sandbox import server
 
-    monkeypatch.setattr(server.kernel, "fork", refused)
+def refused():
+    raise OSError("no more processes")
+
+server.kernel.fork = refused
+control = socket.socket(fileno=os.dup2(int(sys.argv[1]), 9))
+os.close(int(sys.argv[1]))
+server.serve(control, SimpleNamespace(make_ready=lambda limits: None, renew=lambda: None))
+"""
+
+
+def test_a_fork_that_fails_is_told_and_the_server_goes_on():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    walls = SimpleNamespace(renew=lambda: None)
-    thread = threading.Thread(target=server.serve, args=(theirs, walls))
-    thread.start()
-    for _ in range(2):
-        with open(os.devnull) as file:
-            socket.send_fds(ours, [server.ORDER.pack(0, 1, 1, 1)], [file.fileno()])
-        assert server.ENDS[server.ENDED.unpack(ours.recv(99))[0]] == "unforked"
-    ours.close()
-    thread.join(5)
-    theirs.close()
-    assert not thread.is_alive()
+    with ours, theirs, open(os.devnull) as file:
+        command = [sys.executable, "-c", UNFORKING, str(theirs.fileno())]
+        with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as process:
+            theirs.close()
+            for _ in range(2):
+                socket.send_fds(ours, [server.ORDER.pack(0, 1, 1, 1)], [file.fileno()])
+                assert server.ENDS[server.ENDED.unpack(ours.recv(99))[0]] == "unforked"
+            ours.close()
+            assert process.wait(20) == 0
 
 
 def test_heavy_imports_are_found_in_linear_time():
