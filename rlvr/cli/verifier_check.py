@@ -41,9 +41,7 @@ def check(
     Exit code 1 where a gold fails, a probe passes or a row cannot be read.
     """
     from rlvr.problems.rows import read_rows, refuse
-    from rlvr.sandbox.offer import LOUD, offer
     from rlvr.verify.check import examined
-    from rlvr.verify.pool import Pool
 
     rows = read_rows(file, str(file), limit)
     if faults := [f"{row.where}: {row.fault}" for row in rows if row.fault]:
@@ -51,9 +49,7 @@ def check(
     problems = [_problem(row.fields, number, answer) for number, row in enumerate(rows, start=1)]
     spec = given.spec(name, option or [], timeout, memory)
     findings = []
-    with Pool([spec], workers or os.cpu_count() or 1, sandbox=given.sandbox(unsafe)) as pool:
-        if "sandbox" in pool.wants and offer(unsafe=unsafe).is_unsafe:
-            typer.echo(LOUD, err=True)
+    with given.pool(spec, unsafe, workers or os.cpu_count() or 1) as pool:
         for finding in examined(pool, spec, problems):
             _tell(finding)
             findings.append(finding)
@@ -92,6 +88,8 @@ def _tell(finding: Finding) -> None:
 
 def _sum_up(findings: Sequence[Finding]) -> None:
     """The counts, with the rows to look at."""
+    from rlvr.verify.check import SELF_REPORTED
+
     golds = Counter("none" if f.gold is None else f.gold.status for f in findings if not f.fault)
     failed = sum(golds.values()) - golds["right"] - golds["none"]
     typer.echo(
@@ -101,7 +99,8 @@ def _sum_up(findings: Sequence[Finding]) -> None:
     for label in sorted({label for finding in findings for label in finding.passed}):
         _count(f"passed by `{label}`", [f.id for f in findings if label in f.passed])
     _count("passed by a probe", [f.id for f in findings if f.passed])
-    _count("self_reported", [f.id for f in findings if f.is_self_reported])
+    for label in sorted({SELF_REPORTED, *(label for finding in findings for label in finding.labels)}):
+        _count(label, [f.id for f in findings if label in f.labels])
 
 
 def _count(what: str, ids: Sequence[str]) -> None:

@@ -31,12 +31,12 @@ def spec(name: str, options: Sequence[str], timeout: str, memory: str) -> Spec:
 
 
 @contextmanager
-def pool(spec: Spec, unsafe: bool) -> Iterator[Pool]:
-    """One worker that checks; SandboxError at once where it is to run programs and nothing holds them."""
+def pool(spec: Spec, unsafe: bool, workers: int = 1) -> Iterator[Pool]:
+    """Workers that check; SandboxError at once where it is to run programs and nothing holds them."""
     from rlvr.sandbox.offer import LOUD, offer
     from rlvr.verify.pool import Pool
 
-    with Pool([spec], workers=1, sandbox=sandbox(unsafe)) as made:
+    with Pool([spec], workers=workers, sandbox=sandbox(unsafe)) as made:
         if "sandbox" in made.wants and offer(unsafe=unsafe).is_unsafe:
             typer.echo(LOUD, err=True)
         yield made

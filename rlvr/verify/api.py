@@ -2,7 +2,8 @@
 
 Before the star stands what it asks for: any of `completion, answer, problem, sandbox, seed`; after the star
 what a recipe may set, typed and checked from the signature.  The function returns bool, float or Verdict.
-`@verifier(explain=function)` adds what `rlvr verifier explain` shows a person whose reward looks wrong.
+`@verifier(explain=function)` adds what `rlvr verifier explain` shows a person whose reward looks wrong,
+`@verifier(trials=function)` what `rlvr verifier check` tries on each problem of a data set.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from rlvr.errors import VerifierError, near_miss
 from rlvr.types import Problem, Status, Verdict
 from rlvr.verify.options import Option, checked_options, option_types
 
-__all__ = ["OFFERED", "Explain", "Problem", "Status", "Verdict", "Verifier", "verifier"]
+__all__ = ["OFFERED", "Explain", "Problem", "Status", "Trials", "Verdict", "Verifier", "verifier"]
 
 OFFERED = ("completion", "answer", "problem", "sandbox", "seed")
 """What a verifier may ask for, by name."""
@@ -27,7 +28,18 @@ R = TypeVar("R", bound="bool | float | Verdict")
 Explain: TypeAlias = Callable[..., Sequence[tuple[str, str]]]
 """Says in (label, text) pairs how a verdict comes about; asks by name for what its verifier may ask for."""
 
+Trials: TypeAlias = Callable[[Problem], tuple[list[str], dict[str, str], list[str]]]
+"""Golds, completions of which one must be right; probes by label, completions that must not be; and remarks,
+`label: what looks weak`, which are listed and counted by label.  ValueError where a problem allows none."""
+
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
+EXPLAIN, TRIALS = "explain function", "trials function"
+RESULTS = {
+    "verifier": "a bool, float or Verdict",
+    EXPLAIN: "a list of (label, text) pairs",
+    TRIALS: "golds, probes and remarks",
+}
+"""What each of an author's functions returns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,6 +58,8 @@ class Verifier(Generic[P, R]):
     """What a recipe may set, by name."""
     explain: Explain | None = None
     """Says how its verdict on a completion comes about, where the author wrote that down."""
+    trials: Trials | None = None
+    """Says what to try on a problem, to see whether its tests are any good."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function itself, in this process and without limits (for tests and for other verifiers)."""
@@ -67,24 +81,30 @@ def verifier(function: Callable[P, R], /) -> Verifier[P, R]:
 
 
 @overload
-def verifier(*, explain: Explain | None = None) -> Callable[[Callable[P, R]], Verifier[P, R]]:
-    """As `@verifier(explain=function)`."""
+def verifier(
+    *, explain: Explain | None = None, trials: Trials | None = None
+) -> Callable[[Callable[P, R]], Verifier[P, R]]:
+    """As `@verifier(explain=function, trials=function)`."""
 
 
 def verifier(
-    function: Callable[P, R] | None = None, /, *, explain: Explain | None = None
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    explain: Explain | None = None,
+    trials: Trials | None = None,
 ) -> Verifier[P, R] | Callable[[Callable[P, R]], Verifier[P, R]]:
     """Make a verifier of `function`; VerifierError names what is wrong with its signature.
 
     `explain` may ask for anything in `OFFERED`, for `options`, all of the check's as a mapping, and, after a
-    bare `*`, for single options of the verifier's own.
+    bare `*`, for single options of the verifier's own.  `trials` takes the problem alone.
     """
     if function is None:
-        return lambda decorated: _made(decorated, explain)
-    return _made(function, explain)
+        return lambda decorated: _made(decorated, explain, trials)
+    return _made(function, explain, trials)
 
 
-def _made(function: Callable[P, R], explain: Explain | None) -> Verifier[P, R]:
+def _made(function: Callable[P, R], explain: Explain | None, trials: Trials | None) -> Verifier[P, R]:
     _refuse_unusable(function, "verifier")
     parameters = list(inspect.signature(function).parameters.values())
     for parameter in parameters:
@@ -92,6 +112,8 @@ def _made(function: Callable[P, R], explain: Explain | None) -> Verifier[P, R]:
     options = option_types(function, _place(function), [p for p in parameters if p.kind is KEYWORD])
     if explain is not None:
         _refuse_explain(explain, function.__name__, options)
+    if trials is not None:
+        _refuse_trials(trials)
     return Verifier(
         function=function,
         name=function.__name__,
@@ -99,17 +121,17 @@ def _made(function: Callable[P, R], explain: Explain | None) -> Verifier[P, R]:
         wants=tuple(p.name for p in parameters if p.kind is not KEYWORD),
         options=options,
         explain=explain,
+        trials=trials,
     )
 
 
 def _refuse_unusable(function: Callable[..., Any], role: str) -> None:
     if not inspect.isfunction(function):
-        said = (
-            "@verifier is for plain functions"
-            if role == "verifier"
-            else "@verifier(explain=...) is for plain functions"
+        said = "@verifier" if role == "verifier" else f"@verifier({role.split()[0]}=...)"
+        asked = "problem" if role == TRIALS else "completion, answer"
+        raise VerifierError(
+            f"{said} is for plain functions, not for {function!r}; write `def name({asked}):`."
         )
-        raise VerifierError(f"{said}, not for {function!r}; write `def name(completion, answer):`.")
     where = _where(function, role)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise VerifierError(
@@ -117,14 +139,13 @@ def _refuse_unusable(function: Callable[..., Any], role: str) -> None:
             "block."
         )
     if inspect.isgeneratorfunction(function):
-        result = "a bool, float or Verdict" if role == "verifier" else "a list of (label, text) pairs"
-        raise VerifierError(f"{where} yields; return {result}.")
+        raise VerifierError(f"{where} yields; return {RESULTS[role]}.")
 
 
 def _refuse_explain(explain: Explain, name: str, options: Mapping[str, Option]) -> None:
     """VerifierError where it asks for something that the verifier `name` could not have."""
-    _refuse_unusable(explain, "explain function")
-    where = _where(explain, "explain function")
+    _refuse_unusable(explain, EXPLAIN)
+    where = _where(explain, EXPLAIN)
     for parameter in inspect.signature(explain).parameters.values():
         if parameter.name == "options" and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
             continue
@@ -134,6 +155,13 @@ def _refuse_explain(explain: Explain, name: str, options: Mapping[str, Option]) 
             raise VerifierError(
                 f"{where} asks for `{parameter.name}`, which is no option of verifier `{name}`{choices}"
             )
+
+
+def _refuse_trials(trials: Trials) -> None:
+    """VerifierError where it does not take a problem, and nothing else."""
+    _refuse_unusable(trials, TRIALS)
+    if list(inspect.signature(trials).parameters) != ["problem"]:
+        raise VerifierError(f"{_where(trials, TRIALS)} takes `problem` and nothing else.")
 
 
 def _refuse_parameter(where: str, parameter: inspect.Parameter) -> None:

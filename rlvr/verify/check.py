@@ -1,8 +1,7 @@
 """Are the tests of a data set any good?  Its own answers must be right, and answers to nothing must not.
 
-A verifier may say what to try by a function `trials(problem)` in its module: completions of which one must
-be right (golds), completions by label that must not be (probes), and remarks.  For others the gold is the
-answer itself.
+A verifier says what to try by `@verifier(trials=function)`: golds, of which one must be right, probes, which
+must not be, and remarks.  For others the gold is the answer itself.
 """
 
 from __future__ import annotations
@@ -10,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from rlvr.errors import VerifierError
 from rlvr.types import Problem, Verdict
+from rlvr.verify.api import Trials
 from rlvr.verify.pool import Pool, Spec
 from rlvr.verify.registry import resolve
 
-Trials: TypeAlias = tuple[list[str], dict[str, str], list[str]]
-"""Golds, probes by label, remarks."""
 AHEAD = 64
 """Problems that wait for their verdicts at a time."""
 SELF_REPORTED = "self_reported"
@@ -35,7 +32,7 @@ class Finding:
     passed: tuple[str, ...]
     """Labels of the probes that were taken for right."""
     remarks: tuple[str, ...] = ()
-    """What looks weak; `self_reported: ...` where the tests ask the program about itself."""
+    """What looks weak, `label: words`; `self_reported` where the tests ask the program about itself."""
     fault: str = ""
     """Why nothing could be tried."""
 
@@ -45,15 +42,14 @@ class Finding:
         return not (self.fault or self.passed or (self.gold is not None and self.gold.status != "right"))
 
     @property
-    def is_self_reported(self) -> bool:
-        """Whether a value of the program's own is what it is compared with."""
-        return any(remark.startswith(SELF_REPORTED) for remark in self.remarks)
+    def labels(self) -> set[str]:
+        """The labels of its remarks."""
+        return {remark.partition(":")[0] for remark in self.remarks}
 
 
 def examined(pool: Pool, spec: Spec, problems: Sequence[Problem]) -> Iterator[Finding]:
     """A finding for each problem, in order; `pool` runs the checks, with `spec` as its first."""
-    verifier = resolve(spec.name, spec.base_dir)
-    own: Callable[[Problem], Trials] = verifier.function.__globals__.get("trials", plain_trials)
+    own = resolve(spec.name, spec.base_dir).trials or plain_trials
     waiting: list[Callable[[], Finding]] = []
     for problem in problems:
         waiting.append(_submitted(pool, problem, own))
@@ -63,7 +59,7 @@ def examined(pool: Pool, spec: Spec, problems: Sequence[Problem]) -> Iterator[Fi
         yield finish()
 
 
-def plain_trials(problem: Problem) -> Trials:
+def plain_trials(problem: Problem) -> tuple[list[str], dict[str, str], list[str]]:
     """For a verifier that names none: the answer in the usual marks; nothing, the prompt, and constants."""
     if problem.answer is None:
         raise VerifierError("it has no `answer`; name the field with --answer")
@@ -80,11 +76,13 @@ def plain_trials(problem: Problem) -> Trials:
     return golds, probes, []
 
 
-def _submitted(pool: Pool, problem: Problem, trials: Callable[[Problem], Trials]) -> Callable[[], Finding]:
+def _submitted(pool: Pool, problem: Problem, trials: Trials) -> Callable[[], Finding]:
     """Send all that is to be tried; the finding is there once it is asked for."""
     try:
         golds, probes, remarks = trials(problem)
-    except (ValueError, TypeError, KeyError, VerifierError) as error:
+        if not all(isinstance(text, str) for text in (*golds, *probes, *probes.values(), *remarks)):
+            raise TypeError("its trials function gives a list, a dict and a list of texts")
+    except (ValueError, TypeError, KeyError, AttributeError, VerifierError) as error:
         lost = Finding(id=problem.id, gold=None, passed=(), fault=f"nothing can be tried: {error}")
         return lambda: lost
     tried = [pool.submit(0, problem, text) for text in golds]

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from rlvr_verifiers.code import code, trials
+from rlvr_verifiers.code import code
 
 from rlvr.sandbox.api import SandboxError
 from rlvr.sandbox.local import LocalSandbox
@@ -29,13 +29,77 @@ WEAK = {
 SIZES = {"humaneval/test": 164, "mbpp_sanitized/all": 427, "mbpp/all": 974, "leetcode/test": 200}
 SOLVED = {
     ("codeforces/test", 0): "for _ in range(int(input())): print(*sorted(map(int, input().split())))",
+    ("codeforces/test", 88): """
+for _ in range(int(input())):  # a carry or not at each place: YES and NO may be printed in any case
+    x = input()
+    fits = x[0] == "1" and x[1:-1].find("0") < 0 or len(x) == 2 and x[0] == "1"
+    print("yes" if fits and x[-1] != "9" else "no")
+""",
+    ("codeforces/test", 96): """
+for _ in range(int(input())):
+    a, b = input().split()
+    print(b[0] + a[1:], a[0] + b[1:])
+""",
+    ("codeforces/test", 97): """
+for _ in range(int(input())):
+    n = int(input())
+    print(max(range(2, n + 1), key=lambda x: x * (n // x) * (n // x + 1)))
+""",
+    ("codeforces/test", 180): "for _ in range(int(input())): print((int(input()) + 2) // 4)",
+    ("codeforces/test", 303): """
+for _ in range(int(input())):
+    n, k = map(int, input().split())
+    steps = 0
+    while k > 1 and n:
+        n, digit = divmod(n, k)
+        steps += digit
+    print(steps + n)
+""",
+    ("codeforces/test", 327): """
+from itertools import product
+games = [tuple(map(int, input().split())) for _ in range(int(input()))]
+best = 0
+for taken in product((0, 1), repeat=len(games)):
+    chance, won = 1, 0
+    for is_in, (p, w) in zip(taken, games):
+        if is_in:
+            chance, won = chance * p / 100, won + w
+    best = max(best, chance * won)
+print(best)  # 112.0 for 112.00000000: the statement allows an error
+""",
     ("code_contests/test", 0): """
 n, m = map(int, input().split())
 books = [input() for _ in range(n)]
 key = lambda at: [ord(c) if i % 2 == 0 else -ord(c) for i, c in enumerate(books[at])]
 print(*(at + 1 for at in sorted(range(n), key=key)))
 """,
+    ("code_contests/test", 113): """
+for _ in range(int(input())):
+    (x, p), (y, q) = [map(int, input().split()) for _ in range(2)]
+    least = min(p, q)
+    p, q = min(p - least, 7), min(q - least, 7)
+    x, y = x * 10**p, y * 10**q
+    print("<" if x < y else ">" if x > y else "=")
+""",
+    ("code_contests/test", 139): """
+for _ in range(int(input())):
+    s = input()
+    print("YES" if len(s) % 2 == 0 and s[: len(s) // 2] * 2 == s else "NO")
+""",
+    ("code_contests/test", 140): """
+from math import isqrt
+for _ in range(int(input())):
+    n = int(input())
+    cubes = 0
+    while (cubes + 1) ** 3 <= n:
+        cubes += 1
+    both = 0
+    while (both + 1) ** 6 <= n:
+        both += 1
+    print(isqrt(n) + cubes - both)
+""",
 }
+"""The data holds no solutions of its stdin problems: these are ours, for the tests that the data gives."""
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="needs the data sets in ../shared/data")
 
@@ -64,7 +128,7 @@ def problems(name, step=1):
 
 def tried(sandbox, problem):
     """The gold's status, the probes that pass, and whether the tests ask the program about itself."""
-    golds, probes, remarks = trials(problem)
+    golds, probes, remarks = code.trials(problem)
     gold = [code(text, problem, sandbox) for text in golds[:1]]
     passed = {label for label, text in probes.items() if code(text, problem, sandbox).status == "right"}
     return problem.id, [(v.status, v.why) for v in gold if v.status != "right"], passed, bool(remarks)

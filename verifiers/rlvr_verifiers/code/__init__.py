@@ -16,11 +16,12 @@ from rlvr.verify.api import Problem, Verdict, verifier
 from rlvr_verifiers.code.fences import Handed, find_program
 from rlvr_verifiers.code.forms import suite_of
 from rlvr_verifiers.code.prelude import with_imports
+from rlvr_verifiers.code.reference import answered
 from rlvr_verifiers.code.running import Limits, Result, run_suite
 from rlvr_verifiers.code.suite import Suite
 from rlvr_verifiers.code.trials import trials
 
-__all__ = ["code", "trials"]
+__all__ = ["code"]
 
 MOST_EXPLAINED = 50
 
@@ -37,12 +38,13 @@ def explain(
     program = _completed(handed.program, suite, options["add_imports"])
     rows += [("program", program), ("sandbox", f"tier {sandbox.tier}")]
     limits = Limits(cpu_s=options["cpu_s"], memory_bytes=options["memory_mib"] << 20)
+    suite = answered(sandbox, suite, limits)
     results = run_suite(sandbox, program, suite, limits, every=True, tolerance=options["tolerance"])
     rows += [(f"test {result.number}", f"{result.status}: {_plain(result)}") for result in results]
     return rows[:MOST_EXPLAINED]
 
 
-@verifier(explain=explain)
+@verifier(explain=explain, trials=trials)
 def code(
     completion: str,
     problem: Problem,
@@ -62,6 +64,7 @@ def code(
         return Verdict(score=0.0, status="no_answer", why=handed.rule)
     program = _completed(handed.program, suite, add_imports)
     limits = Limits(cpu_s=cpu_s, memory_bytes=memory_mib << 20)
+    suite = answered(sandbox, suite, limits)
     every = score == "fraction"
     results = list(run_suite(sandbox, program, suite, limits, every=every, tolerance=tolerance))
     return _verdict(results, suite, handed, every=every)
@@ -73,7 +76,10 @@ def _verdict(results: Sequence[Result], suite: Suite, handed: Handed, *, every: 
     asked = sum(result.self_reported for result in results)
     parts = {"self_reported": float(asked)} if asked else {}
     if failed is None:
-        why = f"{len(suite.tests)} tests pass ({suite.form}; {handed.rule})"
+        less = (
+            f"; {suite.left_out} inputs left out: the reference gives no value for" if suite.left_out else ""
+        )
+        why = f"{len(suite.tests)} tests pass ({suite.form}; {handed.rule}{less})"
         return Verdict(score=1.0, status="right", found=handed.program, why=why, parts=parts)
     passed = sum(result.status == "right" for result in results)
     if every:

@@ -8,6 +8,7 @@ else does.  Numbers may differ only where the problem states a tolerance, and on
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 SHOWN = 120
@@ -85,6 +86,9 @@ def _same_words(ours: list[str], theirs: list[str], tolerance: float) -> bool:
 
 
 def _near_words(one: str, other: str, tolerance: float) -> bool:
+    """Whole numbers are near nothing but themselves."""
+    if not re.search(r"[.e]", f"{one}{other}", re.I):
+        return False
     try:
         got, expected = float(one), float(other)
     except ValueError:

@@ -1,5 +1,6 @@
 """In which form a problem brings its tests: recognised by the fields of its answer and its meta.
 
+    base_input, plus_input        HumanEval+, MBPP+: with `canonical_solution`, `test` or `assertion`
     test + entry_point            HumanEval, LeetCodeDataset: `def check(candidate)`
     test_list                     MBPP: asserts, with `test_setup_code` or `test_imports`
     functional                    LeetCode: `check(Solution().f)`
@@ -14,11 +15,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rlvr.verify.api import Problem
 from rlvr_verifiers.code import asserts
-from rlvr_verifiers.code.prelude import prompt_definitions
+from rlvr_verifiers.code.evalplus import FLOATS, plus_tests
+from rlvr_verifiers.code.prelude import parsed, prompt_definitions
+from rlvr_verifiers.code.statement import checker, is_caseless, precision
 from rlvr_verifiers.code.suite import Call, Printed, Suite, Test
 
 Fields = Mapping[str, Any]
@@ -39,7 +43,34 @@ def suite_of(problem: Problem) -> Suite:
     if found is None or not found.tests:
         seen = ", ".join(fields) or "none"
         raise ValueError(f"no tests in a form that `code` knows (docs/code.md); fields: {seen}")
-    return found
+    return _as_stated(found, problem, fields)
+
+
+def _as_stated(suite: Suite, problem: Problem, fields: Fields) -> Suite:
+    """With what the statement says of printed answers; ValueError where a checker is to judge them."""
+    if not any(isinstance(test, Printed) for test in suite.tests):
+        return suite
+    if name := checker(fields):
+        raise ValueError(
+            f"`{name}` judges this problem: several outputs may be right, and `code` compares with one;"
+            " leave it out"
+        )
+    text = statement_of(problem)
+    near = suite.tolerance if suite.tolerance is not None else precision(text)
+    tests = suite.tests
+    if is_caseless(text):
+        tests = tuple(
+            replace(test, is_caseless=True) if isinstance(test, Printed) else test for test in tests
+        )
+    return replace(suite, tolerance=near, tests=tests)
+
+
+def statement_of(problem: Problem) -> str:
+    """The text of a contest's problem."""
+    for name in ("problem", "question", "description", "question_content"):
+        if isinstance(text := problem.meta.get(name), str):
+            return text
+    return prompt_of(problem)
 
 
 def tolerance_of(fields: Fields) -> float | None:
@@ -54,6 +85,14 @@ def prompt_of(problem: Problem) -> str:
         if isinstance(text := problem.meta.get(name), str) and text.strip():
             return text
     return next((turn.content for turn in reversed(problem.messages) if turn.role == "user"), "")
+
+
+def whole_solution(text: str, prompt: str, entry: str) -> str:
+    """A solution; behind its prompt where it goes on where that ends and does not define `entry` itself."""
+    text = text.replace("\r\n", "\n")
+    tree = parsed(text)
+    names = {getattr(node, "name", "") for node in tree.body} if tree else set()
+    return text if entry.partition("(")[0] in names else prompt + text
 
 
 def _of_value(value: Any, fields: Fields, problem: Problem) -> Suite | None:
@@ -97,6 +136,24 @@ def _of_part(value: Any, fields: Fields, problem: Problem) -> Suite | None:
 
 def _of_test(value: Any, fields: Fields, problem: Problem) -> Suite | None:
     return _of_code(value, fields, problem) if isinstance(value, str) else _of_value(value, fields, problem)
+
+
+def _of_inputs(value: Any, fields: Fields, problem: Problem) -> Suite:
+    entry, solution = fields.get("entry_point"), fields.get("canonical_solution")
+    plus = _read(fields.get("plus_input")) or []
+    if not isinstance(entry, str) or not isinstance(solution, str) or not isinstance(value, list):
+        raise ValueError("`base_input` is a list of arguments, with `entry_point` and `canonical_solution`")
+    asserted = str(fields.get("test") or fields.get("assertion") or "")
+    base = _of_code(asserted, fields, problem).tests if asserted else ()
+    helpers = prompt_definitions(prompt_of(problem), entry)
+    return Suite(
+        form="inputs for a reference",
+        tests=tuple(plus_tests(base, asserted, (value, plus), entry, helpers)),
+        entry=entry,
+        preamble=helpers,
+        reference=whole_solution(solution, prompt_of(problem), entry),
+        tolerance=tolerance_of(fields) or FLOATS,
+    )
 
 
 def _of_code(code: str, fields: Fields, problem: Problem) -> Suite:
@@ -184,6 +241,7 @@ def _read(value: Any, is_sure: bool = False) -> Any:
 
 FORMS: dict[str, Callable[[Any, Fields, Problem], Suite | None]] = {
     "test_list": _of_asserts,
+    "base_input": _of_inputs,
     "functional": lambda value, fields, problem: _of_code(value, fields, problem),
     "test": _of_test,
     "assertion": _of_test,

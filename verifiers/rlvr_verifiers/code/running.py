@@ -108,13 +108,13 @@ def _called(
     with sandbox.load(
         program, timeout_s=limits.cpu_s, wall_s=limits.cpu_s * WALL, memory_bytes=limits.memory_bytes
     ) as loaded:
-        for call, reply in zip(calls, _replies(loaded, calls, has_solution), strict=True):
+        for call, reply in zip(calls, replies(loaded, calls, has_solution), strict=True):
             is_right = reply.status == "ok" and _holds(call, reply.value, near)
             got = shown(reply.value) if reply.status == "ok" else reply.error or reply.status
             yield _status(reply.status, is_right), shown_call(call), got, shown_expected(call), 0
 
 
-def _replies(loaded: Program, calls: Sequence[Call], has_solution: bool) -> Iterator[Reply]:
+def replies(loaded: Program, calls: Sequence[Call], has_solution: bool = False) -> Iterator[Reply]:
     """One reply a call; where nothing is named, those of one function are asked for at once."""
     for (function, is_named), group in groupby(calls, lambda c: (_function(c, has_solution), bool(c.named))):
         several = list(group)
@@ -137,6 +137,9 @@ def _holds(call: Call, value: Any, near: float) -> bool:
             return type(value) is type(call.expected) and bool(value == call.expected)
         case "near":
             return _is_within(value, call.expected, *call.distance)
+        case "set":
+            members = _members(value)
+            return members is not None and members == _members(call.expected)
         case "json":
             given = as_json(value)
             return any(same_value(given, as_json(one), near) for one in call.expected)
@@ -145,6 +148,13 @@ def _holds(call: Call, value: Any, near: float) -> bool:
                 value
             )  # an object is true; its `__bool__` is not asked
             return is_true is (call.claim == "true")
+
+
+def _members(value: Any) -> set[Any] | None:
+    """The members of a list or a set; None of what is neither."""
+    with suppress(TypeError):
+        return set(value) if isinstance(value, list | tuple | set | frozenset) else None
+    return None
 
 
 def _is_within(value: Any, expected: Any, absolute: float, relative: float) -> bool:
@@ -184,7 +194,10 @@ def _printed(
         wall_s=limits.cpu_s * WALL,
         memory_bytes=limits.memory_bytes,
     )
-    is_right = outcome.status == "ok" and same_output(outcome.stdout, test.expected, near)
+    texts = outcome.stdout, test.expected
+    if test.is_caseless:
+        texts = outcome.stdout.casefold(), test.expected.casefold()
+    is_right = outcome.status == "ok" and same_output(*texts, near)
     got = shown(outcome.stdout)
     if outcome.status != "ok":
         last = (outcome.stderr.strip().splitlines() or [f"exit code {outcome.exit_code}"])[-1]

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-Claim: TypeAlias = Literal["equal", "same", "true", "false", "near", "json"]
-"""`same`: `is` None, True, False; `near`: within a distance; `json`: one of several, as JSON has it."""
+Claim: TypeAlias = Literal["equal", "same", "true", "false", "near", "json", "set"]
+"""`same`: `is` None, True, False; `near`: within a distance; `json`: one of several, as JSON has it; `set`:
+the same members."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,8 @@ class Call:
     """What it is compared with."""
     distance: tuple[float, float] = (0.0, 0.0)
     """Of `near`: absolute, relative."""
+    is_asked: bool = False
+    """Whether the suite's reference says what is expected; the claim `true`: whether that is true or not."""
     is_free: bool = False
     """Whether `f` may be a function or a method of `Solution`: as the program has it."""
 
@@ -50,6 +53,8 @@ class Printed:
     """What is fed."""
     expected: str
     """What must be printed."""
+    is_caseless: bool = False
+    """Whether capital and small letters are the same."""
 
 
 Test: TypeAlias = Call | Judged | Printed
@@ -67,5 +72,9 @@ class Suite:
     """The function or class that the program must define, where it is known."""
     preamble: str = ""
     """What the prompt has defined already: put before the program."""
+    reference: str = ""
+    """A program that is right, run first for the calls that are `is_asked`."""
+    left_out: int = 0
+    """Inputs that the reference gave no data for: none tests them."""
     tolerance: float | None = None
     """For numbers, where the problem states one."""

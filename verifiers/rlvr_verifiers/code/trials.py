@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rlvr.verify.api import Problem
 from rlvr_verifiers.code.asserts import asks_itself
-from rlvr_verifiers.code.forms import prompt_of, suite_of
-from rlvr_verifiers.code.prelude import parsed
+from rlvr_verifiers.code.forms import prompt_of, statement_of, suite_of, whole_solution
 from rlvr_verifiers.code.running import wanted
+from rlvr_verifiers.code.statement import several
 from rlvr_verifiers.code.suite import Call, Printed, Suite
 
 GOLD_FIELDS = ("canonical_solution", "gold", "code", "solution", "solutions", "reference_solution")
@@ -52,9 +52,15 @@ def trials(problem: Problem) -> tuple[list[str], dict[str, str], list[str]]:
     suite = suite_of(problem)
     probes = _printing(suite) if isinstance(suite.tests[0], Printed) else _returning(suite)
     golds = [_fenced(_whole(gold, problem, suite)) for gold in _golds(problem)][:MOST_GOLDS]
-    asked = sum(asks_itself(test, suite.entry) for test in suite.tests)
-    remark = f"self_reported: {asked} comparisons have the program's own values on both sides"
-    return golds, {name: _fenced(text) for name, text in probes.items()}, [remark] if asked else []
+    return golds, {name: _fenced(text) for name, text in probes.items()}, list(_remarks(problem, suite))
+
+
+def _remarks(problem: Problem, suite: Suite) -> Iterator[str]:
+    if asked := sum(asks_itself(test, suite.entry) for test in suite.tests):
+        yield f"self_reported: {asked} comparisons have the program's own values on both sides"
+    is_printed = any(isinstance(test, Printed) for test in suite.tests)
+    if is_printed and (words := several(statement_of(problem))):
+        yield f"several_answers: {words!r}: right programs may be taken for wrong"
 
 
 def _printing(suite: Suite) -> dict[str, str]:
@@ -66,7 +72,14 @@ def _returning(suite: Suite) -> dict[str, str]:
     """A program a body, that defines all that the tests want."""
     names = sorted(wanted(suite)) or [suite.entry or "solution"]
     bodies = dict(BODIES)
-    constant = next((test for test in suite.tests if isinstance(test, Call) and test.claim != "near"), None)
+    constant = next(
+        (
+            test
+            for test in suite.tests
+            if isinstance(test, Call) and test.claim != "near" and not test.is_asked
+        ),
+        None,
+    )
     if constant is not None:
         expected = constant.expected[-1] if constant.claim == "json" else constant.expected
         bodies["constant"] = f"return {expected!r}"
@@ -100,12 +113,8 @@ def _golds(problem: Problem) -> list[str]:
 
 def _whole(gold: str, problem: Problem, suite: Suite) -> str:
     """A gold that goes on where the prompt ends, behind its prompt."""
-    text = gold.replace("\r\n", "\n")
-    tree = parsed(text)
-    names = {getattr(node, "name", "") for node in tree.body} if tree else set()
-    if suite.form == "check function" and suite.entry.partition("(")[0] not in names:
-        return prompt_of(problem) + text
-    return text
+    is_body = suite.form in ("check function", "inputs for a reference")
+    return whole_solution(gold, prompt_of(problem), suite.entry) if is_body else gold.replace("\r\n", "\n")
 
 
 def _fenced(text: str) -> str:
