@@ -40,6 +40,8 @@ class Benchmark:
     """Name or text of the prompt."""
     verifier: str = "math"
     """Name of the verifier."""
+    timeout_s: float = 5.0
+    """Wall time of a check."""
     aliases: tuple[str, ...] = ()
     """Folders of the data folder that may hold it: `folder` or `folder:split`."""
 
@@ -129,6 +131,31 @@ BENCHMARKS = {
             n=1024,
             aliases=("countdown:test",),
             about="reach a target from 3 or 4 numbers",
+        ),
+        Benchmark(
+            name="humaneval",
+            source="openai/openai_humaneval",
+            question="{prompt}",
+            answer="{test}",
+            prompt="Complete this Python function. Answer with all of it in a code block.\n"
+            "```python\n{question}\n```",
+            verifier="code",
+            timeout_s=60.0,
+            n=164,
+            aliases=("humaneval",),
+            about="Python functions from their docstrings, with tests",
+        ),
+        Benchmark(
+            name="mbpp",
+            source="google-research-datasets/mbpp",
+            subset="full",
+            question="{text}\nIt must pass these tests:\n{test_list.0}\n{test_list.1}\n{test_list.2}",
+            answer="{test_list}",
+            prompt="{question}\nAnswer with the program in a code block (```python).",
+            verifier="code",
+            timeout_s=60.0,
+            n=500,
+            about="short Python functions from a sentence, three tests each, tests shown",
         ),
         Benchmark(
             name="story",

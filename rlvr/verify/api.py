@@ -128,10 +128,8 @@ def _made(function: Callable[P, R], explain: Explain | None, trials: Trials | No
 def _refuse_unusable(function: Callable[..., Any], role: str) -> None:
     if not inspect.isfunction(function):
         said = "@verifier" if role == "verifier" else f"@verifier({role.split()[0]}=...)"
-        asked = "problem" if role == TRIALS else "completion, answer"
-        raise VerifierError(
-            f"{said} is for plain functions, not for {function!r}; write `def name({asked}):`."
-        )
+        form = f"def name({'problem' if role == TRIALS else 'completion, answer'}):"
+        raise VerifierError(f"{said} is for plain functions, not for {function!r}; write `{form}`.")
     where = _where(function, role)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise VerifierError(

@@ -12,18 +12,7 @@ from rlvr_verifiers.code.prelude import with_imports
 from rlvr_verifiers.code.suite import Call, Judged, Printed
 
 from rlvr.sandbox.api import SandboxError
-from rlvr.sandbox.local import LocalSandbox
 from rlvr.types import Message, Problem
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    with LocalSandbox() as made:
-        try:
-            assert made.tier
-        except SandboxError as error:
-            pytest.skip(f"this machine has no sandbox: {error}")
-        yield made
 
 
 def problem(answer=None, prompt="", **meta):

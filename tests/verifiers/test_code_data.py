@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from rlvr_verifiers.code import code
 
-from rlvr.sandbox.api import SandboxError
-from rlvr.sandbox.local import LocalSandbox
 from rlvr.types import Message, Problem
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -102,16 +100,6 @@ for _ in range(int(input())):
 """The data holds no solutions of its stdin problems: these are ours, for the tests that the data gives."""
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="needs the data sets in ../shared/data")
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    with LocalSandbox() as made:
-        try:
-            assert made.tier
-        except SandboxError as error:
-            pytest.skip(f"this machine has no sandbox: {error}")
-        yield made
 
 
 def problems(name, step=1):

@@ -51,7 +51,7 @@ def code(
     sandbox: Sandbox,
     *,
     score: Literal["all", "fraction"] = "all",
-    cpu_s: float = 4.0,
+    cpu_s: float = 6.0,
     memory_mib: int = 512,
     tolerance: float = 0.0,
     add_imports: bool = True,
@@ -76,9 +76,7 @@ def _verdict(results: Sequence[Result], suite: Suite, handed: Handed, *, every: 
     asked = sum(result.self_reported for result in results)
     parts = {"self_reported": float(asked)} if asked else {}
     if failed is None:
-        less = (
-            f"; {suite.left_out} inputs left out: the reference gives no value for" if suite.left_out else ""
-        )
+        less = f"; {suite.left_out} inputs have no reference value" if suite.left_out else ""
         why = f"{len(suite.tests)} tests pass ({suite.form}; {handed.rule}{less})"
         return Verdict(score=1.0, status="right", found=handed.program, why=why, parts=parts)
     passed = sum(result.status == "right" for result in results)

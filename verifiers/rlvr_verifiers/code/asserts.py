@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from rlvr_verifiers.code import pytest_files
 from rlvr_verifiers.code.prelude import IMPORTS, unbound
+from rlvr_verifiers.code.pytest_files import uses_pytest
 from rlvr_verifiers.code.suite import Call, Judged, Test
 
 CANDIDATE = "candidate"
@@ -29,20 +31,6 @@ ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 LARGE = 10**100
 REMEMBERED = 64
 """Problems whose tests are kept parsed: siblings are checked one after another."""
-PARAMETRIZED = """
-import types as _types
-def _each(_test, _names, _rows):
-    _names = [n.strip() for n in _names.split(",")] if isinstance(_names, str) else list(_names)
-    def _run(**given):
-        for row in _rows:
-            row = row.values if type(row).__name__ == "ParameterSet" else row if len(_names) > 1 else [row]
-            _test(**dict(zip(_names, row)), **given)
-    return _run
-for _name, _test in list(globals().items()):
-    for _mark in getattr(_test, "pytestmark", ()) if isinstance(_test, _types.FunctionType) else ():
-        if _mark.name == "parametrize":
-            globals()[_name] = _each(globals()[_name], *_mark.args[:2])
-"""
 
 
 class NoDataError(ValueError):
@@ -94,12 +82,12 @@ def from_file(code: str, entry: str, helpers: str) -> tuple[tuple[Test, ...], st
         return from_asserts(tuple(ast.unparse(node) for node in asserts), imports)
     tests = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test")]
     rest = [node for node in tree.body if node not in tests]
-    is_marked = "parametrize" in code
+    before, after = (pytest_files.BEFORE, pytest_files.AFTER) if uses_pytest(tree) else ("", "")
     named = {node.name for node in tests}
-    if len(tests) < 2 or is_marked or any(named & _names(node) for node in tree.body):
-        return (Judged(setup=helpers, code=_told(tree) + (PARAMETRIZED if is_marked else "")),), entry
-    setup = helpers + _told(ast.Module(body=rest, type_ignores=[]))
-    alone = (_told(ast.Module(body=[node], type_ignores=[])) for node in tests)
+    if len(tests) < 2 or any(named & _names(node) for node in tree.body):
+        return (Judged(setup=before + helpers, code=_told(tree) + after),), entry
+    setup = before + helpers + _told(ast.Module(body=rest, type_ignores=[]))
+    alone = (_told(ast.Module(body=[node], type_ignores=[])) + after for node in tests)
     return tuple(Judged(setup=setup, code=code) for code in alone), entry
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from rlvr.verify.api import Problem
 from rlvr_verifiers.code import asserts
 from rlvr_verifiers.code.evalplus import FLOATS, plus_tests
+from rlvr_verifiers.code.fences import PYTHON, blocks
 from rlvr_verifiers.code.prelude import parsed, prompt_definitions
 from rlvr_verifiers.code.statement import checker, is_caseless, precision
 from rlvr_verifiers.code.suite import Call, Printed, Suite, Test
@@ -80,11 +81,13 @@ def tolerance_of(fields: Fields) -> float | None:
 
 
 def prompt_of(problem: Problem) -> str:
-    """What the model was asked."""
+    """What the model was asked: the row's own prompt, else the code that its question shows, or all of it."""
     for name in ("prompt", "starter_code"):
         if isinstance(text := problem.meta.get(name), str) and text.strip():
             return text
-    return next((turn.content for turn in reversed(problem.messages) if turn.role == "user"), "")
+    asked = next((turn.content for turn in reversed(problem.messages) if turn.role == "user"), "")
+    shown = [block.code for block in blocks(asked) if block.language in PYTHON]
+    return shown[-1] if shown else asked
 
 
 def whole_solution(text: str, prompt: str, entry: str) -> str:
@@ -92,7 +95,7 @@ def whole_solution(text: str, prompt: str, entry: str) -> str:
     text = text.replace("\r\n", "\n")
     tree = parsed(text)
     names = {getattr(node, "name", "") for node in tree.body} if tree else set()
-    return text if entry.partition("(")[0] in names else prompt + text
+    return text if entry.partition("(")[0] in names else f"{prompt}\n{text}"
 
 
 def _of_value(value: Any, fields: Fields, problem: Problem) -> Suite | None:
@@ -140,9 +143,11 @@ def _of_test(value: Any, fields: Fields, problem: Problem) -> Suite | None:
 
 def _of_inputs(value: Any, fields: Fields, problem: Problem) -> Suite:
     entry, solution = fields.get("entry_point"), fields.get("canonical_solution")
-    plus = _read(fields.get("plus_input")) or []
     if not isinstance(entry, str) or not isinstance(solution, str) or not isinstance(value, list):
         raise ValueError("`base_input` is a list of arguments, with `entry_point` and `canonical_solution`")
+    plus = _read(fields.get("plus_input", problem.answer))
+    if not isinstance(plus, list | dict):
+        raise ValueError('`plus_input` is missing (large fields are left out): give `answer: "{plus_input}"`')
     asserted = str(fields.get("test") or fields.get("assertion") or "")
     base = _of_code(asserted, fields, problem).tests if asserted else ()
     helpers = prompt_definitions(prompt_of(problem), entry)

@@ -12,7 +12,8 @@ PRECISION = re.compile(
 ANY_CASE = re.compile(r"\bin any (?:letter )?(?:case|register)\b", re.I)
 KIND = r"(?:possible|valid|correct|optimal|suitable|such)"
 ANY_ANSWER = re.compile(
-    rf"(?:print|output|find|report|return|accept)\w*[^.\n]{{0,20}} any(?: one)?(?: of (?:them|these)| {KIND}|[.;,]|$)"
+    r"(?:print|output|find|report|return|accept)\w*[^.\n]{0,20} any(?: one)?"
+    rf"(?: of (?:them|these)| {KIND}|[.;,]|$)"
     rf"|(?:multiple|several|more than one) (?:{KIND} )?(?:answers?|solutions?)[^.\n]{{0,60}}\bany\b",
     re.I | re.M,
 )

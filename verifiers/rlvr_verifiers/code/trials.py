@@ -72,14 +72,8 @@ def _returning(suite: Suite) -> dict[str, str]:
     """A program a body, that defines all that the tests want."""
     names = sorted(wanted(suite)) or [suite.entry or "solution"]
     bodies = dict(BODIES)
-    constant = next(
-        (
-            test
-            for test in suite.tests
-            if isinstance(test, Call) and test.claim != "near" and not test.is_asked
-        ),
-        None,
-    )
+    calls = (test for test in suite.tests if isinstance(test, Call) and not test.is_asked)
+    constant = next((call for call in calls if call.claim != "near"), None)
     if constant is not None:
         expected = constant.expected[-1] if constant.claim == "json" else constant.expected
         bodies["constant"] = f"return {expected!r}"
