@@ -81,7 +81,7 @@ def _submitted(pool: Pool, problem: Problem, trials: Trials) -> Callable[[], Fin
     try:
         golds, probes, remarks = trials(problem)
         if not all(isinstance(text, str) for text in (*golds, *probes, *probes.values(), *remarks)):
-            raise TypeError("its trials function gives a list, a dict and a list of texts")
+            raise TypeError("its trials function returns lists and a dict of texts")
     except (ValueError, TypeError, KeyError, AttributeError, VerifierError) as error:
         lost = Finding(id=problem.id, gold=None, passed=(), fault=f"nothing can be tried: {error}")
         return lambda: lost

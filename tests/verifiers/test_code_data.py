@@ -22,9 +22,12 @@ WEAK = {
         "899": {"constant", "true"},
     },
     "leetcode/test": {"124": {"constant"}, "177": {"constant"}},
+    "humanevalplus/test": {},
+    "mbppplus/test": {},
 }
 """Rows whose own tests let such a program pass: each was looked at, and the tests are to blame."""
 SIZES = {"humaneval/test": 164, "mbpp_sanitized/all": 427, "mbpp/all": 974, "leetcode/test": 200}
+SIZES |= {"humanevalplus/test": 164, "mbppplus/test": 378}
 SOLVED = {
     ("codeforces/test", 0): "for _ in range(int(input())): print(*sorted(map(int, input().split())))",
     ("codeforces/test", 88): """

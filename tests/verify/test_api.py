@@ -167,6 +167,29 @@ def option_before_the_star(completion, tolerance):
     return []
 
 
+def tries(problem):
+    return [str(problem.answer)], {"nothing": ""}, []
+
+
+def test_a_verifier_may_say_what_to_try_on_a_problem():
+    made = verifier(trials=tries)(every.function)
+    assert made.trials is tries
+    assert (made.explain, every.trials) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda problem, seed: None, "takes `problem` and nothing else"),
+        (lambda answer: None, "takes `problem` and nothing else"),
+        (print, r"@verifier\(trials=...\) is for plain functions, .* write `def name\(problem\):`"),
+    ],
+)
+def test_a_function_that_cannot_say_what_to_try_is_refused(function, said):
+    with pytest.raises(VerifierError, match=said):
+        verifier(trials=function)(every.function)
+
+
 def explains_anything(completion, **options):
     return []
 
