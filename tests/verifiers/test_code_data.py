@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rlvr_verifiers.code import code
 
+from rlvr.eval.benchmarks import BENCHMARKS, open_benchmark
 from rlvr.types import Message, Problem
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -160,3 +161,16 @@ def test_known_good_solutions_of_stdin_problems_pass(sandbox, name, number):
     problem = list(problems(name))[number]
     verdict = code(f"```python\n{SOLVED[name, number]}\n```", problem, sandbox)
     assert verdict.status == "right", verdict.why
+
+
+@pytest.mark.parametrize("name", ["humaneval", "mbpp"])
+def test_benchmarks_by_name_are_asked_so_that_their_solutions_pass(sandbox, name):
+    source = open_benchmark(BENCHMARKS[name], data_dir=DATA, base_dir=Path())
+    for number in range(0, source.size, 10):
+        golds, _, _ = code.trials(source[number])
+        verdict = code(golds[0], source[number], sandbox)
+        assert verdict.status == "right", (source[number].id, verdict.why)
+    helped = [n for n in range(source.size) if "def encode_cyclic" in source[n].messages[-1].content]
+    assert len(helped) == (name == "humaneval")
+    for number in helped:  # its tests and its solution need what the prompt defines
+        assert code(code.trials(source[number])[0][0], source[number], sandbox).status == "right"

@@ -273,12 +273,6 @@ def _names(node: ast.AST) -> set[str]:
     return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
 
 
-def _says_nothing(node: ast.stmt) -> bool:
-    """A docstring, or `assert True`."""
-    value = node.test if isinstance(node, ast.Assert) else node.value if isinstance(node, ast.Expr) else None
-    return isinstance(value, ast.Constant) and (isinstance(node, ast.Expr) or value.value is True)
-
-
 def _is_call_of(node: ast.stmt, name: str) -> bool:
     call = node.value if isinstance(node, ast.Expr) else None
     return isinstance(call, ast.Call) and _function_of(call) == name and bool(call.args)

@@ -18,6 +18,8 @@ NUMBERS = (int, float, complex)
 FIXTURE, ROWS = "_is_fixture", "_rows"
 kept: dict[str, Any] = {}
 """Values of fixtures that live longer than a test."""
+lasting = ExitStack()
+"""Holds them up to the end of the process."""
 
 
 def fail(reason: str = "") -> None:
@@ -188,7 +190,7 @@ def _made(function: Any, given: dict[str, Any], fixtures: Mapping[str, Any], sta
         return kept[name]
     made = _call(function, given, fixtures, stack)
     if isinstance(made, GeneratorType):
-        made = stack.enter_context(_paused(made))
+        made = (lasting if is_long else stack).enter_context(_paused(made))
     if is_long:
         kept[name] = made
     return made
