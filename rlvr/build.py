@@ -289,7 +289,7 @@ def data_dir(loaded: Loaded, environment: str | None) -> Path | None:
 
 def source(spec: schema.Problems, base_dir: Path, data: Path | None) -> Source:
     """The problems of a recipe section."""
-    return open_source(**spec.model_dump(), base_dir=base_dir, data_dir=data)
+    return open_source(**spec.model_dump(exclude={"curriculum"}), base_dir=base_dir, data_dir=data)
 
 
 def worked(spec: schema.WarmStart, problems: schema.Problems, base_dir: Path, data: Path | None) -> Any:

@@ -144,6 +144,8 @@ class ScoredGroup:
     """[G] one a completion."""
     rewards: tuple[float | None, ...]
     """[G] after composing and shaping; None where the verdict is `error`: that completion trains nothing."""
+    replayed: int = 0
+    """So many of the last completions were drawn for an earlier step and stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +166,8 @@ class Batch:
     """float32 [B, C]; 0 where the mask is False."""
     group_B: torch.Tensor
     """int64 [B] index of the group of each sequence."""
+    replayed_B: torch.Tensor
+    """bool [B] drawn for an earlier step and stored: its mu is an older policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@
       model/         weights, config and tokenizer in transformers' format (a peft adapter for LoRA)
       trainer.pt     optimizer state
       state.json     where the run stands
+      memory.pt      what it remembers of its problems, where it does
       hashes.json    sha256 of every other file, written last and checked at load
 
 `warm-000200` stands for a place inside the warm start; the order is warm-* before step-*.
@@ -52,6 +53,14 @@ class Checkpoint:
         )
         return states
 
+    def memory(self) -> dict[str, Any] | None:
+        """What was saved as `memory`; None where nothing was."""
+        path = self.path / "memory.pt"
+        if not path.exists():
+            return None
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return found
+
 
 def save(
     folder: Path,
@@ -61,6 +70,7 @@ def save(
     optimizers: list[torch.optim.Optimizer],
     state: Mapping[str, Any],
     keep: int,
+    memory: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write checkpoint `name` into `folder` and delete all but the newest `keep`.
 
@@ -73,6 +83,8 @@ def save(
         temporary.mkdir(parents=True)
         write_model(temporary / "model")
         torch.save([o.state_dict() for o in optimizers], temporary / "trainer.pt")
+        if memory is not None:
+            torch.save(dict(memory), temporary / "memory.pt")
         (temporary / "state.json").write_text(json.dumps(dict(state), indent=2))
         (temporary / "hashes.json").write_text(json.dumps(_hashes(temporary), indent=2))
         for path in (*temporary.rglob("*"), temporary):

@@ -8,6 +8,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from rlvr.problems.curriculum import Wants
 from rlvr.problems.sources import Source
 from rlvr.types import Problem
 
@@ -23,14 +24,21 @@ class Sampler:
         self.cursor = cursor
         """Problems handed out so far: the serial number of the next one."""
 
-    def take(self, n: int) -> list[tuple[int, Problem]]:
-        """The next `n` problems, each with its serial number (its place in the whole walk, from 0)."""
-        serials = range(self.cursor, self.cursor + n)
-        taken = [(serial, self.source[self._index(serial)]) for serial in serials]
-        self.cursor += n
+    def take(self, n: int, wants: Wants | None = None) -> list[tuple[int, Problem]]:
+        """The next `n` problems, each with its serial number (its place in the whole walk, from 0).
+
+        `wants` passes over the others: it must want some problem of each epoch.
+        """
+        taken: list[tuple[int, Problem]] = []
+        while len(taken) < n:
+            serial, self.cursor = self.cursor, self.cursor + 1
+            index = self.index(serial)
+            if wants is None or wants(serial, index):
+                taken.append((serial, self.source[index]))
         return taken
 
-    def _index(self, serial: int) -> int:
+    def index(self, serial: int) -> int:
+        """Which problem of the source stands at a place of the walk."""
         size = self.source.size
         if size is None:
             return serial

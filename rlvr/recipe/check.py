@@ -14,6 +14,7 @@ from typing import Any
 from rlvr.errors import RecipeError
 from rlvr.recipe.check_algorithm import algorithm, algorithm_doubts
 from rlvr.recipe.check_engine import Findings, engine, lagging, unread, unread_sandbox
+from rlvr.recipe.check_practice import practice
 from rlvr.recipe.files import ROWS, is_local, lacking
 from rlvr.recipe.load import Loaded
 
@@ -235,6 +236,7 @@ CHECKS = (
     _model_folder,
     _context,
     algorithm,
+    practice,
     _files,
     _warm_start,
     _lora,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rlvr.recipe.schema_algorithm import Algorithm as Algorithm
+from rlvr.recipe.schema_practice import Curriculum, Replay
 from rlvr.recipe.schema_vllm import Vllm
 from rlvr.recipe.units import FROZEN, Bytes, Fraction, Seconds
 
@@ -101,6 +102,8 @@ class Problems(BaseModel):
     """Use the first so many rows only."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of a generator."""
+    curriculum: Curriculum | None = None
+    """Ask by success rate; null asks every problem once an epoch."""
 
 
 class WarmStart(BaseModel):
@@ -176,6 +179,8 @@ class SamplingKeys(BaseModel):
     """Sequences that an engine (each vLLM server) decodes at once."""
     max_lag: int = Field(default=0, ge=0)
     """Weight versions that sampling may lag behind, while the trainer updates (vllm_server); 0: in turns."""
+    replay: Replay | None = None
+    """Rare right completions that come back; null keeps none."""
 
 
 class Optim(BaseModel):

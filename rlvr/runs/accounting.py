@@ -49,13 +49,13 @@ def tally(groups: Sequence[ScoredGroup]) -> dict[str, float]:
 
 def _rewards(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     """Reward statistics, and the shares of groups that cannot teach."""
-    siblings = [[r for r in g.rewards if r is not None] for g in groups]
-    rewards = [r for group in siblings for r in group]
+    rewards = [r for g in groups for r in g.rewards if r is not None]
+    scores = [{v.score for v in g.verdicts if v.status != "error"} for g in groups]
     verdicts = [{v.status == "right" for v in g.verdicts if v.status != "error"} for g in groups]
     return {
         "reward/mean": fmean(rewards) if rewards else float("nan"),
         "reward/std": pstdev(rewards) if rewards else float("nan"),
-        "batch/zero_variance_share": sum(len(set(group)) <= 1 for group in siblings) / len(groups),
+        "batch/zero_variance_share": sum(len(group) <= 1 for group in scores) / len(groups),
         "batch/all_right_share": sum(v == {True} for v in verdicts) / len(groups),
         "batch/all_wrong_share": sum(v == {False} for v in verdicts) / len(groups),
     }

@@ -85,7 +85,7 @@ def timeouts(row: Values, name: str) -> str | None:
 
 
 def zero_variance(row: Values, name: str) -> str | None:
-    """More than 80 % of the groups have equal rewards and teach nothing."""
+    """More than 80 % of the groups have equal scores and teach nothing."""
     share = _value(row, name)
     if share <= 0.8:
         return None
@@ -96,7 +96,33 @@ def zero_variance(row: Values, name: str) -> str | None:
         advice = f"{percent(wrong)} are all wrong: use easier problems or a larger sampling.group_size"
     else:
         advice = "raise sampling.group_size"
-    return f"{percent(share)} of groups have equal rewards and teach nothing; {advice}"
+    return f"{percent(share)} of groups have equal scores and teach nothing; {advice}"
+
+
+def underfilled(row: Values, name: str) -> str | None:
+    """Dynamic sampling reached its cap with less than half of the batch filled."""
+    share = _value(row, name, 1.0)
+    if share >= 0.5:
+        return None
+    return (
+        f"the batch is only {percent(share)} full at the cap of algorithm.oversample: raise it, or ask "
+        "problems that are sometimes solved (problems.curriculum)"
+    )
+
+
+def stale_replay(row: Values, name: str) -> str | None:
+    """Importance weights leave less than a tenth of the stored tokens effective."""
+    share = _value(row, name, 1.0)
+    if share >= 0.1:
+        return None
+    return f"only {percent(share)} of the replayed tokens are effective: lower sampling.replay.max_age"
+
+
+def nothing_left(row: Values, name: str) -> str | None:
+    """Problems are retired, and none is left to be asked but those that wait."""
+    if not _value(row, name) or _value(row, "problems/active", 1.0) or _value(row, "problems/unseen"):
+        return None
+    return "every problem is retired or outside problems.curriculum.band: add harder ones, or widen the band"
 
 
 def mismatch(row: Values, name: str) -> str | None:

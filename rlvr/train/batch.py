@@ -12,9 +12,21 @@ from rlvr.algo.advantages import ALONE, group_advantages
 from rlvr.types import Batch, ScoredGroup
 
 
-def teaches(group: ScoredGroup) -> bool:
-    """Whether the known rewards of the group differ: equal ones give no direction."""
-    return len({r for r in group.rewards if r is not None}) > 1
+def teaches(group: ScoredGroup, *, mask_truncated: bool = False) -> bool:
+    """Whether the known scores of the group differ, and a completion that is known counts in the loss.
+
+    Scores, not rewards: a soft penalty for length makes no lesson of a group that is right or wrong
+    throughout (DAPO, arXiv:2503.14476 section 3.2).
+    """
+    known = [
+        (verdict.score, completion.finish)
+        for completion, verdict, reward in zip(
+            group.group.completions, group.verdicts, group.rewards, strict=True
+        )
+        if reward is not None
+    ]
+    counts = any(finish != "length" for _, finish in known) or not mask_truncated
+    return counts and len({score for score, _ in known}) > 1
 
 
 def pack(
@@ -60,6 +72,9 @@ def pack(
         rollout_logprobs_BC=pad_sequence([torch.tensor(c.logprobs) for _, _, c, _ in rows], batch_first=True),
         advantages_BC=advantages_B[:, None] * mask_BC,
         group_B=group_B,
+        replayed_B=torch.tensor(
+            [sibling >= len(g.rewards) - g.replayed for g in groups for sibling in range(len(g.rewards))]
+        ),
     )
     return Batch(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
 
@@ -76,6 +91,7 @@ def take(batch: Batch, rows: torch.Tensor) -> Batch:
         rollout_logprobs_BC=batch.rollout_logprobs_BC[rows, :columns],
         advantages_BC=batch.advantages_BC[rows, :columns],
         group_B=batch.group_B[rows],
+        replayed_B=batch.replayed_B[rows],
     )
 
 

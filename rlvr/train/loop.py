@@ -99,6 +99,8 @@ def _steps(run: Run, state: State) -> None:
             drop_zero_variance=recipe.algorithm.zero_variance == "drop",
             oversample=recipe.algorithm.oversample,
             seed=recipe.run.seed,
+            mask_truncated=recipe.algorithm.overlong == "mask",
+            practice=run.practice,
         )
         _publish(run, state.step)
         feed = Feed(
@@ -108,6 +110,7 @@ def _steps(run: Run, state: State) -> None:
             last=recipe.run.steps,
             cursor=state.cursor,
             max_lag=recipe.sampling.max_lag,
+            memory=state.memory,
         )
         with closing(feed):
             while True:
@@ -138,13 +141,13 @@ def _publish(run: Run, step: int) -> None:
 def _step(run: Run, state: State, feed: Feed) -> None:
     """One step: all of it happens, or nothing has."""
     started = perf_counter()
-    taken = feed.take(state.step, state.cursor, run.record.phase)
+    taken = feed.take(state.step, state.cursor, run.record.phase, state.memory)
     with run.signals.deferred():
         run.record.phase("update")
         if not run.recipe.sampling.max_lag:
             run.engine.rest()
         metrics = run.seconds | taken.metrics | _lag(taken, state.step) | _learn(run, state, taken)
-        state.step, state.cursor = state.step + 1, taken.cursor
+        state.step, state.cursor, state.memory = state.step + 1, taken.cursor, taken.memory
         metrics["time/step_s"] = perf_counter() - started
         run.record.step(state.step, taken.groups, StepReport(metrics=metrics))
         # The step is done and written down: should the engine not take the weights, it is not done twice.

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -30,6 +30,7 @@ from rlvr.runs.manifest import build_manifest, read_manifest, write_manifest
 from rlvr.runs.writer import Record
 from rlvr.sandbox.offer import Offer
 from rlvr.train import resume as resumes
+from rlvr.train.memory import BLANK, Memory, Practice
 from rlvr.train.signals import Signals
 
 
@@ -47,11 +48,18 @@ class State:
     """Problems used up."""
     skipped_in_a_row: int = 0
     """Updates left out one after the other since gradients were not finite."""
+    memory: Memory = BLANK
+    """What is known of the problems."""
 
     @property
     def name(self) -> str:
         """The checkpoint's name."""
         return f"{self.phase}-{self.step if self.phase == 'step' else self.warm_step:06d}"
+
+    @property
+    def counters(self) -> dict[str, str | int]:
+        """All but the memory."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "memory"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,6 +98,8 @@ class Run:
     """What those run programs in."""
     restored: checkpoint.Checkpoint | None
     """What it was taken up from, until its optimizer state is loaded."""
+    practice: Practice
+    """Which problems and completions come back."""
     reference: Any | None = None
     """The starting model, where the loss has a KL penalty."""
     optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
@@ -130,8 +140,9 @@ class Run:
                 state.name,
                 write_model=write_model,
                 optimizers=self.optimizers,
-                state=asdict(state),
+                state=state.counters,
                 keep=self.recipe.run.keep,
+                memory=state.memory.to_state() if self.practice.remembers else None,
             )
             self.saved = state.name
         self.spent("time/save_s", perf_counter() - started)
@@ -186,6 +197,8 @@ def open_run(
     notes: list[str] = []
     restored = _restored(resume, data, notes, stack) if resume is not None else None
     state = State(**restored.state) if restored else State(phase="warm" if data.worked else "step")
+    practice = Practice.of(recipe)
+    state.memory = practice.recall(data.source.size, restored.memory() if restored else None)
     model, tokenizer = build.policy(loaded, restored.model if restored else None)
     renderer = build.renderer(tokenizer, model)
     _room_to_write(recipe, renderer)
@@ -225,6 +238,7 @@ def open_run(
         workers=recipe.run.verify_workers or min(8, os.cpu_count() or 1),
         sandbox=sandbox,
         restored=restored,
+        practice=practice,
         saved=state.name if restored else "",
     )
     return run, state
@@ -245,8 +259,15 @@ class Data:
 def _data(loaded: Loaded, environment_data_dir: str | None) -> Data:
     recipe, base_dir = loaded.recipe, loaded.path.parent.resolve()
     folder = build.data_dir(loaded, environment_data_dir)
+    source = build.source(recipe.problems, base_dir, folder)
+    if source.size is None and Practice.of(recipe).remembers:
+        key = "problems.curriculum" if recipe.problems.curriculum else "sampling.replay"
+        raise RecipeError(
+            f"{loaded.place(key)}: `{key}` comes back to problems, and `problems.source = "
+            f"{recipe.problems.source}` never asks one twice; set problems.limit, for example 10000"
+        )
     return Data(
-        source=build.source(recipe.problems, base_dir, folder),
+        source=source,
         worked=recipe.warm_start and build.worked(recipe.warm_start, recipe.problems, base_dir, folder),
         benchmarks=build.benchmarks(recipe, base_dir, folder),
     )

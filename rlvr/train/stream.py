@@ -11,14 +11,17 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import ceil
 from time import perf_counter
 
 from rlvr.errors import ProblemsError
+from rlvr.problems.curriculum import Wants
 from rlvr.problems.prompts import Renderer
 from rlvr.problems.sampler import Sampler, completion_seed
 from rlvr.rollout.engine import Engine
 from rlvr.train.batch import teaches
+from rlvr.train.memory import BLANK, Asked, Memory, Practice
 from rlvr.types import Problem, Request, Sampling, ScoredGroup
 from rlvr.verify.compose import Pending, Scorer
 
@@ -38,13 +41,15 @@ class Taken:
     """What the step trains on."""
     cursor: int
     """Where the next step's problems begin."""
+    memory: Memory = BLANK
+    """What is known of the problems by then."""
     metrics: dict[str, float]
     """Times, speed and skipped prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """Draws scored groups; a pure function of (weights, seed, step, cursor)."""
+    """Draws scored groups; a pure function of (weights, seed, step, cursor, memory)."""
 
     sampler: Sampler
     """Problems in order."""
@@ -64,48 +69,90 @@ class Stream:
     """Sample up to this many times the groups asked for while too few are kept."""
     seed: int
     """`run.seed`."""
+    mask_truncated: bool = False
+    """Truncated completions are out of the loss."""
+    practice: Practice = field(default_factory=Practice)
+    """What comes back."""
 
-    def take(self, count: int, step: int, cursor: int, progress: Progress) -> Taken:
-        """`count` groups for `step` from problem `cursor` on (fewer kept where zero variance is dropped)."""
+    def take(self, count: int, step: int, cursor: int, progress: Progress, memory: Memory = BLANK) -> Taken:
+        """`count` groups for `step` from problem `cursor` on (fewer kept where zero variance is dropped).
+
+        Dynamic sampling goes on until `count` groups teach, or `count * oversample` are sampled; each round
+        asks for as many as the share that taught so far lets expect to be needed, since a round costs the
+        time of its longest completion; what teaches beyond `count` is left out.
+        """
         self.sampler.cursor = cursor
+        wants = self.practice.wants(self.seed, memory)
         groups: list[ScoredGroup] = []
         kept: list[ScoredGroup] = []
+        indices: list[int] = []
+        unfit: list[int] = []
         seconds = {"sample": 0.0, "verify": 0.0}
-        too_long = 0
-        limit = int(count * self.oversample)
-        while not groups or (len(kept) < count and len(groups) < limit and self.oversample > 1):
-            wanted = min(count - len(kept), limit - len(groups))
-            requests, skipped = self._requests(wanted, step)
+        limit = max(count, int(count * self.oversample + 1e-9))
+        while not groups or (len(kept) < count and len(groups) < limit and self.drop_zero_variance):
+            short = count - len(kept)
+            expected = ceil(short * max(len(groups), 1) / max(len(kept), 1))
+            requests, asked, skipped = self._requests(min(expected, limit - len(groups)), step, wants)
             new = self._sample_and_verify(requests, seconds, progress)
-            too_long += skipped
-            groups += new
-            kept += [g for g in new if teaches(g) or not self.drop_zero_variance]
-        tokens = sum(len(c.token_ids) for g in groups for c in g.group.completions)
+            groups, indices, unfit = groups + new, indices + asked, unfit + skipped
+            joined = sum(g.replayed for g in kept)
+            new = self.practice.join(new, memory, step, asked=count, joined=joined)
+            kept += [g for g in new if self._is_kept(g)]
+        kept = kept[:count]
+        done = Asked(groups=groups, indices=indices, unfit=unfit)
+        after = self.practice.after(memory, done, step)
         return Taken(
             groups=groups,
             kept=kept,
             cursor=self.sampler.cursor,
-            metrics={
-                "time/sample_s": seconds["sample"],
-                "time/verify_s": seconds["verify"],
-                "rollout/tokens_per_s": tokens / max(seconds["sample"], 1e-9),
-                "rollout/prompts_too_long": float(too_long),
-                "batch/groups": float(len(kept)),
-            },
+            memory=after,
+            metrics=self._metrics(groups, kept, count, seconds)
+            | {"rollout/prompts_too_long": float(len(unfit))}
+            | self.practice.metrics(memory, after, done, kept, step),
         )
 
-    def _requests(self, count: int, step: int) -> tuple[list[Request], int]:
-        """The next `count` problems that fit the context, and how many were passed over."""
+    def _is_kept(self, group: ScoredGroup) -> bool:
+        return not self.drop_zero_variance or teaches(group, mask_truncated=self.mask_truncated)
+
+    def _metrics(
+        self,
+        groups: Sequence[ScoredGroup],
+        kept: Sequence[ScoredGroup],
+        count: int,
+        seconds: dict[str, float],
+    ) -> dict[str, float]:
+        """Times; what was sampled and not trained on, the price of dynamic sampling; how full the batch is."""
+        tokens = sum(len(c.token_ids) for g in groups for c in g.group.completions)
+        fresh = [c for g in kept for c in g.group.completions[: len(g.rewards) - g.replayed]]
+        used = sum(len(c.token_ids) for c in fresh)
+        return {
+            "time/sample_s": seconds["sample"],
+            "time/verify_s": seconds["verify"],
+            "rollout/tokens_per_s": tokens / max(seconds["sample"], 1e-9),
+            "batch/groups": float(len(kept)),
+            "batch/dropped_groups": float(len(groups) - len(kept)),
+            "batch/dropped_tokens_share": 1 - used / max(tokens, 1),
+            **({"batch/filled_share": len(kept) / count} if self.oversample > 1 else {}),
+        }
+
+    def _requests(
+        self, count: int, step: int, wants: Wants | None
+    ) -> tuple[list[Request], list[int], list[int]]:
+        """The next `count` problems that fit the context, their indices, and those of what did not fit."""
         requests: list[Request] = []
-        skipped = in_a_row = 0
+        indices: list[int] = []
+        skipped: list[int] = []
+        in_a_row = 0
         while len(requests) < count:
-            for serial, problem in self.sampler.take(count - len(requests)):
+            for serial, problem in self.sampler.take(count - len(requests), wants):
                 ids = self.renderer.render(problem)
                 if self.renderer.fits(ids, self.sampling.max_tokens):
                     requests.append(self._request(serial, problem, ids, step))
+                    indices.append(self.sampler.index(serial))
                     in_a_row = 0
                     continue
-                skipped, in_a_row = skipped + 1, in_a_row + 1
+                skipped.append(self.sampler.index(serial))
+                in_a_row += 1
                 if in_a_row >= TOO_LONG_IN_A_ROW or in_a_row == self.sampler.source.size:
                     raise ProblemsError(
                         f"{in_a_row} problems in a row do not fit: the last prompt has {len(ids)} tokens, "
@@ -113,7 +160,7 @@ class Stream:
                         f"{self.renderer.context}; lower sampling.max_tokens or use a model with a longer "
                         "context."
                     )
-        return requests, skipped
+        return requests, indices, skipped
 
     def _request(self, serial: int, problem: Problem, ids: tuple[int, ...], step: int) -> Request:
         seeds = tuple(completion_seed(self.seed, step, serial, i) for i in range(self.group_size))
@@ -147,7 +194,15 @@ class Feed:
     """
 
     def __init__(
-        self, stream: Stream, *, count: int, step: int, last: int, cursor: int, max_lag: int
+        self,
+        stream: Stream,
+        *,
+        count: int,
+        step: int,
+        last: int,
+        cursor: int,
+        max_lag: int,
+        memory: Memory = BLANK,
     ) -> None:
         """Steps `step` to `last` - 1, `count` groups each, from problem `cursor` on; `step` is published."""
         self._stream, self._count, self._last, self._max_lag = stream, count, last, max_lag
@@ -158,12 +213,12 @@ class Feed:
         self._progress: tuple[str, int, int] = ("sample", 0, count)
         self._ready: queue.SimpleQueue[Taken | BaseException] = queue.SimpleQueue()
         if max_lag:
-            threading.Thread(target=self._run, args=(step, cursor), daemon=True).start()
+            threading.Thread(target=self._run, args=(step, cursor, memory), daemon=True).start()
 
-    def take(self, step: int, cursor: int, progress: Progress) -> Taken:
-        """The groups of `step`, from problem `cursor` on."""
+    def take(self, step: int, cursor: int, progress: Progress, memory: Memory = BLANK) -> Taken:
+        """The groups of `step`, from problem `cursor` on, with what was known of the problems by then."""
         if not self._max_lag:
-            return self._stream.take(self._count, step, cursor, progress)
+            return self._stream.take(self._count, step, cursor, progress, memory)
         started = perf_counter()
         while True:
             progress(*self._progress)
@@ -200,7 +255,7 @@ class Feed:
             self._is_closed = True
             self._news.notify_all()
 
-    def _run(self, step: int, cursor: int) -> None:
+    def _run(self, step: int, cursor: int, memory: Memory) -> None:
         try:
             for ahead in range(step, self._last):
                 with self._news:
@@ -209,8 +264,8 @@ class Feed:
                 with self._turn:
                     if self._is_closed:
                         return
-                    taken = self._stream.take(self._count, ahead, cursor, self._note)
-                cursor = taken.cursor
+                    taken = self._stream.take(self._count, ahead, cursor, self._note, memory)
+                cursor, memory = taken.cursor, taken.memory
                 self._ready.put(taken)
         except BaseException as error:  # noqa: BLE001 - handed to the trainer's thread
             self._ready.put(error)

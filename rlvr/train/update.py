@@ -172,7 +172,7 @@ def _backward(
     )
     terms = loss_terms(loss, tokens, chosen.totals)
     (-(terms.coefficient * logprobs).sum()).backward()  # type: ignore[no-untyped-call]
-    _add_statistics(sums, terms, tokens, entropy)
+    _add_statistics(sums, terms, tokens, entropy, micro.replayed_B)
 
 
 def _forward(model: Any, batch: Batch, settings: UpdateSettings) -> tuple[torch.Tensor, torch.Tensor]:
@@ -239,16 +239,26 @@ def _proxy_logprobs(model: Any, batch: Batch, kappa: float, temperature: float) 
 
 
 def _add_statistics(
-    sums: defaultdict[str, float], terms: Terms, tokens: Tokens, entropy: torch.Tensor
+    sums: defaultdict[str, float],
+    terms: Terms,
+    tokens: Tokens,
+    entropy: torch.Tensor,
+    replayed_B: torch.Tensor,
 ) -> None:
     mask = tokens.mask
+    fresh_BC, old_BC = mask & ~replayed_B[:, None], mask & replayed_B[:, None]
     ratio, advantage, gate = terms.ratio[mask], tokens.advantages[mask], terms.gate[mask]
     log_ratio = (tokens.logprobs - tokens.old)[mask]
-    drift = drift_sums(tokens.old, tokens.rollout, mask)
+    drift = drift_sums(tokens.old, tokens.rollout, fresh_BC)
+    replay = drift_sums(tokens.old, tokens.rollout, old_BC)
     sums["max"] = max(sums["max"], drift.pop("max"))
     stopped = (gate == 0) & (advantage != 0)
     for name, value in {
         "tokens": len(ratio),
+        "fresh": int(fresh_BC.sum()),
+        "replayed": int(old_BC.sum()),
+        "replay_w": replay["w"],
+        "replay_w_squared": replay["w_squared"],
         "sequences": int(mask.any(-1).sum()),
         "entropy": float(entropy[mask].sum()),
         "surrogate": float(terms.surrogate.sum()),
@@ -264,13 +274,18 @@ def _add_statistics(
 
 def _metrics(sums: defaultdict[str, float], learning_rate: float) -> dict[str, float]:
     tokens, updates = max(sums["tokens"], 1.0), max(sums["updates"], 1.0)
+    fresh, replayed = max(sums["fresh"], 1.0), int(sums["replayed"])
+    replay = {
+        "batch/replay_weight_mean": sums["replay_w"] / max(replayed, 1),
+        "batch/replay_ess_share": ess_share(sums["replay_w"], sums["replay_w_squared"], replayed),
+    }
     return {
         "batch/sequences": sums["sequences"],
         "batch/tokens": sums["tokens"],
         "policy/entropy_nats": sums["entropy"] / tokens,
-        "policy/mismatch_kl_nats": sums["k3"] / tokens,
+        "policy/mismatch_kl_nats": sums["k3"] / fresh,
         "policy/mismatch_max_nats": sums["max"],
-        "policy/ess_share": ess_share(sums["w"], sums["w_squared"], int(sums["tokens"])),
+        "policy/ess_share": ess_share(sums["w"], sums["w_squared"], int(sums["fresh"])),
         "loss/surrogate": sums["surrogate"] / updates,
         "loss/ratio_mean": sums["ratio"] / tokens,
         "loss/clip_low_share": sums["clip_low"] / tokens,
@@ -282,4 +297,5 @@ def _metrics(sums: defaultdict[str, float], learning_rate: float) -> dict[str, f
         "optim/skipped": sums["skipped"],
         "time/logprobs_s": sums["logprobs_s"],
         "time/update_s": sums["update_s"],
+        **(replay if replayed else {}),
     }

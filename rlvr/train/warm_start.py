@@ -135,4 +135,5 @@ def _pack(worked: Sequence[Worked], renderer: Renderer, device: torch.device) ->
         rollout_logprobs_BC=torch.zeros(mask_BC.shape, device=device),
         advantages_BC=(mask_BC * weights_B[:, None]).to(device),
         group_B=torch.arange(len(worked), device=device),
+        replayed_B=torch.zeros(len(worked), dtype=torch.bool, device=device),
     )

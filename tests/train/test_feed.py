@@ -21,7 +21,7 @@ class Scripted:
         self.seconds, self.fails_at = seconds, fails_at
         self.inside = self.most_inside = 0
 
-    def take(self, count, step, cursor, progress):
+    def take(self, count, step, cursor, progress, memory):
         self.inside += 1
         self.most_inside = max(self.most_inside, self.inside)
         self.asked.append((step, cursor, self.feed._published))
