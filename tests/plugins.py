@@ -1,4 +1,4 @@
-"""Verifiers for tests of whole runs: two that a random model can earn or not, and three that misbehave."""
+"""Verifiers for tests of whole runs: some that a random model can earn or not, and three that misbehave."""
 
 import os
 import time
@@ -10,6 +10,12 @@ from rlvr import verifier
 def coin(completion: str) -> bool:
     """Right for half of all texts: random models earn mixed rewards, so that there is something to learn."""
     return sum(completion.encode()) % 2 == 0
+
+
+@verifier
+def one_in_five(completion: str) -> bool:
+    """Right for a fifth of all texts: often nobody of a group is, and sometimes one."""
+    return sum(completion.encode()) % 5 == 0
 
 
 @verifier

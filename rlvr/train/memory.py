@@ -104,12 +104,12 @@ class Practice:
         return self.curriculum.wants(seed, memory.rates)
 
     def join(
-        self, groups: list[ScoredGroup], memory: Memory, step: int, *, asked: int, joined: int
-    ) -> list[ScoredGroup]:
-        """The groups with stored successes; of `asked` groups of the step `joined` have one already."""
+        self, groups: Sequence[ScoredGroup], memory: Memory, step: int, count: int
+    ) -> Sequence[ScoredGroup]:
+        """The groups of a step that trains on `count`, with stored successes."""
         if self.replay is None:
             return groups
-        return self.replay.join(groups, memory.stored, step, int(self.replay.share * asked + 1e-9) - joined)
+        return self.replay.join(groups, memory.stored, step, int(self.replay.share * count + 1e-9))
 
     def after(self, memory: Memory, asked: Asked, step: int) -> Memory:
         """The memory that the next step begins with."""

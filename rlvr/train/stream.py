@@ -95,10 +95,7 @@ class Stream:
             requests, asked, skipped = self._requests(min(expected, limit - len(groups)), step, wants)
             new = self._sample_and_verify(requests, seconds, progress)
             groups, indices, unfit = groups + new, indices + asked, unfit + skipped
-            joined = sum(g.replayed for g in kept)
-            new = self.practice.join(new, memory, step, asked=count, joined=joined)
-            kept += [g for g in new if self._is_kept(g)]
-        kept = kept[:count]
+            kept = self._kept(groups, memory, step, count)
         done = Asked(groups=groups, indices=indices, unfit=unfit)
         after = self.practice.after(memory, done, step)
         return Taken(
@@ -111,8 +108,13 @@ class Stream:
             | self.practice.metrics(memory, after, done, kept, step),
         )
 
-    def _is_kept(self, group: ScoredGroup) -> bool:
-        return not self.drop_zero_variance or teaches(group, mask_truncated=self.mask_truncated)
+    def _kept(
+        self, groups: Sequence[ScoredGroup], memory: Memory, step: int, count: int
+    ) -> list[ScoredGroup]:
+        """The first `count` groups that the step trains on, with what is replayed in them."""
+        joined = self.practice.join(groups, memory, step, count)
+        keeps_all = not self.drop_zero_variance
+        return [g for g in joined if keeps_all or teaches(g, mask_truncated=self.mask_truncated)][:count]
 
     def _metrics(
         self,
@@ -121,7 +123,7 @@ class Stream:
         count: int,
         seconds: dict[str, float],
     ) -> dict[str, float]:
-        """Times; what was sampled and not trained on, the price of dynamic sampling; how full the batch is."""
+        """Times; what was sampled and not trained on, the price of dropping; how full the batch is."""
         tokens = sum(len(c.token_ids) for g in groups for c in g.group.completions)
         fresh = [c for g in kept for c in g.group.completions[: len(g.rewards) - g.replayed]]
         used = sum(len(c.token_ids) for c in fresh)

@@ -1,5 +1,7 @@
 """Packing and splitting: nothing is lost, doubled or moved to another row."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -141,3 +143,33 @@ def test_take_is_the_rows_cut_to_the_longest(groups, data):
 def test_a_group_teaches_when_known_rewards_differ(rewards, expected):
     (group,) = made([(2, [(1, reward, "stop") for reward in rewards])])
     assert teaches(group) is expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept", "masked"),
+    [
+        ([(1.0, "stop"), (0.0, "length")], True, True),
+        ([(1.0, "length"), (0.0, "length")], True, False),
+        ([(1.0, "length"), (0.0, "length"), (None, "stop")], True, False),
+    ],
+)
+def test_a_group_without_a_token_in_the_loss_teaches_nothing(rows, kept, masked):
+    (group,) = made([(2, [(1, reward, finish) for reward, finish in rows])])
+    assert (teaches(group), teaches(group, mask_truncated=True)) == (kept, masked)
+
+
+def test_a_penalty_for_length_makes_no_lesson():
+    """All wrong, two of them too long: the rewards differ, the scores do not."""
+    (group,) = made([(2, [(1, 0.0, "stop"), (1, 0.0, "stop"), (1, 0.0, "stop")])])
+    assert not teaches(replace(group, rewards=(0.0, -0.5, -1.0)))
+
+
+def test_a_stored_completion_is_marked_and_compared_with_its_siblings():
+    plain, stored = made(
+        [(3, [(2, 1.0, "stop"), (1, 0.0, "stop")]), (2, [(1, 0.0, "stop")] * 3 + [(4, 1.0, "stop")])]
+    )
+    batch = pack([plain, replace(stored, replayed=1)], **PACKING)
+    assert batch.replayed_B.tolist() == [False, False, False, False, False, True]
+    deviation = (0.75**2 + 3 * 0.25**2) ** 0.5 / 3**0.5 + 1e-6  # n - 1 of four rewards
+    assert batch.advantages_BC[2:, 0].tolist() == pytest.approx([-0.25 / deviation] * 3 + [0.75 / deviation])
+    assert take(batch, torch.tensor([5, 0])).replayed_B.tolist() == [True, False]

@@ -10,7 +10,7 @@ import pytest
 from rlvr.errors import ProblemsError
 from rlvr.train.stream import Feed, Taken
 from rlvr.types import Completion, Group, Problem, ScoredGroup, Verdict
-from tests.train.test_stream import content, stream_of, take
+from tests.train.test_stream import PRACTICE, SIZE, chain, content, practising, stream_of, take
 
 
 class Scripted:
@@ -83,6 +83,28 @@ def test_with_lag_a_real_stream_gives_what_it_gives_alone():
         expected = [content(take(stream, 3, step, 3 * step)) for step in range(3)]
         with closing(Feed(stream, count=3, step=0, last=3, cursor=0, max_lag=2)) as feed:
             assert [content(feed.take(step, 3 * step, quiet)) for step in range(3)] == expected
+
+
+def test_with_lag_what_is_practised_is_what_it_is_alone():
+    """Dynamic sampling, curriculum and replay: the memory goes from step to step within the stream."""
+    with practising(oversample=2.0) as stream:
+        expected = [taken for taken, _ in chain(stream, 8)]
+        begin = {"count": 5, "last": 8, "max_lag": 2}
+        blank = PRACTICE.recall(SIZE, None)
+        with closing(Feed(stream, step=0, cursor=0, memory=blank, **begin)) as feed:
+            found = []
+            for step in range(8):
+                found.append(feed.take(step, 0, quiet))
+                feed.publish(step + 1)
+        third = found[2]  # a run that goes on from there, though more was sampled ahead when it was killed
+        with closing(Feed(stream, step=3, cursor=third.cursor, memory=third.memory, **begin)) as feed:
+            for step in range(3, 8):
+                found.append(feed.take(step, 0, quiet))
+                feed.publish(step + 1)
+    for ours, theirs in zip(found, [*expected, *expected[3:]], strict=True):
+        assert content(ours) == content(theirs)
+        assert [g.group for g in ours.kept] == [g.group for g in theirs.kept]
+    assert any(g.replayed for taken in found for g in taken.kept)
 
 
 def test_an_error_ends_the_step_it_happened_in():

@@ -1,18 +1,25 @@
 """What a step draws: a function of weights, seed, step and cursor; within the caps, without long prompts."""
 
+import io
+import math
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from rlvr import build
 from rlvr.errors import ProblemsError
+from rlvr.problems.curriculum import Curriculum
 from rlvr.problems.prompts import Renderer
 from rlvr.problems.sampler import Sampler
-from rlvr.problems.sources import Table
+from rlvr.problems.sources import First, Table
 from rlvr.problems.story import Story
 from rlvr.recipe.schema import Verifier
+from rlvr.runs.metrics import alarms
+from rlvr.train.memory import Practice
+from rlvr.train.replay import Replay
 from rlvr.train.stream import Stream
 from rlvr.types import Message, Problem, Sampling
 from tests.tiny import engine_of, tiny
@@ -130,3 +137,159 @@ def test_a_source_of_nothing_but_long_prompts_is_an_error(stream, count):
     made = replace(stream, sampler=Sampler(table(300, 301, 302), 0))
     with pytest.raises(ProblemsError, match=r"3 problems in a row.*max_tokens = 12.*context is 256"):
         take(made, count, 0, 0)
+
+
+def test_the_cap_is_not_lost_to_rounding():
+    """100 * 1.15 is 114.99999999999999 in binary."""
+    with stream_of("nothing_right", oversample=1.15) as stream:
+        assert len(take(stream, 100, 0, 0).groups) == 115
+
+
+def test_a_later_round_asks_for_what_it_expects_to_need(stream):
+    """Where three of four groups teach, the second round asks for four thirds of what is short."""
+    rounds = []
+
+    def progress(name, done, total):
+        if (name, done) == ("sample", 0):
+            rounds.append(total)
+
+    made = replace(stream, oversample=10.0)
+    taken = made.take(12, 0, 0, progress)
+    alone = take(replace(stream, drop_zero_variance=False), len(taken.groups), 0, 0)
+    assert content(alone)[0] == content(taken)[0], "the rounds change nothing of what is drawn"
+    taught = [len(set(g.rewards)) > 1 for g in taken.groups]
+    begun, expected = 12, [12]
+    while sum(taught[:begun]) < 12:
+        expected.append(math.ceil((12 - sum(taught[:begun])) * begun / sum(taught[:begun])))
+        begun += expected[-1]
+    assert rounds == expected
+    assert len(rounds) > 1
+    assert taken.kept == [g for g, teach in zip(taken.groups, taught, strict=True) if teach][:12]
+
+
+def test_the_price_of_dynamic_sampling_is_told(stream):
+    taken = take(replace(stream, oversample=10.0), 6, 0, 0)
+    tokens = [
+        sum(len(c.token_ids) for g in groups for c in g.group.completions)
+        for groups in (taken.groups, taken.kept)
+    ]
+    assert taken.metrics["batch/dropped_groups"] == len(taken.groups) - 6 > 0
+    assert taken.metrics["batch/dropped_tokens_share"] == pytest.approx(1 - tokens[1] / tokens[0])
+    assert taken.metrics["batch/filled_share"] == 1.0
+    with stream_of("nothing_right", oversample=1.5) as hopeless:
+        metrics = take(hopeless, 4, 0, 0).metrics
+    assert (metrics["batch/filled_share"], metrics["batch/dropped_tokens_share"]) == (0.0, 1.0)
+    assert any("only 0 % full at the cap" in words for words in alarms(metrics))
+    assert "batch/filled_share" not in take(stream, 2, 0, 0).metrics
+
+
+def truncated(stream):
+    """Groups in which all differences are between completions cut at the limit."""
+    return replace(stream, sampling=replace(stream.sampling, max_tokens=2), oversample=4.0)
+
+
+def test_where_truncated_ones_are_masked_they_make_no_lesson(stream):
+    kept = take(truncated(stream), 4, 0, 0).kept
+    masked = take(replace(truncated(stream), mask_truncated=True), 4, 0, 0).kept
+    assert any(all(c.finish == "length" for c in g.group.completions) for g in kept)
+    assert all(any(c.finish == "stop" for c in g.group.completions) for g in masked)
+
+
+PRACTICE = Practice(
+    curriculum=Curriculum(low=0.1, high=0.9, retire_at=0.6, revisit=0.2, visits=1),
+    replay=Replay(share=0.4, max_age=7),
+)
+SIZE = 16
+
+
+@contextmanager
+def practising(**changes):
+    """A stream over a few story problems, so that each comes back often; one completion in five is right."""
+    with stream_of("one_in_five", **changes) as stream:
+        yield replace(
+            stream,
+            sampler=Sampler(First(source=Story(split="train"), size=SIZE), 0),
+            sampling=replace(stream.sampling, stop_ids=tuple(range(4, 20))),
+            practice=PRACTICE,
+        )
+
+
+def chain(stream, steps, count=5):
+    """The takes of a run, each from where the one before ended; and the memory that each began with."""
+    cursor, memory = 0, PRACTICE.recall(stream.sampler.source.size, None)
+    for step in range(steps):
+        taken = stream.take(count, step, cursor, lambda name, done, total: None, memory)
+        yield taken, memory
+        cursor, memory = taken.cursor, taken.memory
+
+
+def test_a_run_practises_what_a_plain_loop_would():
+    """Rates, retirement and replay beside an oracle that knows problems by name alone."""
+    visits, stored, retired, replayed = {}, {}, 0, 0
+    with practising(drop_zero_variance=False) as stream:
+        takes = [taken for taken, _ in chain(stream, 12)]
+    for step, taken in enumerate(takes):
+        waiting = {n for n, seen in visits.items() if not 0.1 <= rate(seen) < 0.6}
+        room = 2
+        for group, kept in zip(taken.groups, taken.kept, strict=True):
+            name, right = group.group.problem.id, sum(v.status == "right" for v in group.verdicts)
+            found = stored.get(name)
+            is_due = right == 0 and room > 0 and found is not None and step - found.version[0] <= 7
+            assert kept.group.completions == (*group.group.completions, *([found] if is_due else []))
+            room, replayed = room - is_due, replayed + is_due
+        asked = [g.group.problem.id for g in taken.groups]
+        assert taken.metrics["problems/revisited_share"] == sum(n in waiting for n in asked) / 5
+        for group in taken.groups:
+            name, right = group.group.problem.id, [v.status == "right" for v in group.verdicts]
+            visits.setdefault(name, []).append((sum(right), len(right)))
+            ended = [
+                c for c, ok in zip(group.group.completions, right, strict=True) if ok and c.finish == "stop"
+            ]
+            if any(right):
+                stored.pop(name, None)
+            if sum(right) == 1 and ended:
+                stored[name] = ended[0]
+        retired = sum(rate(seen) >= 0.6 for seen in visits.values())
+        assert taken.metrics["problems/retired"] == retired
+        assert taken.metrics["problems/outside"] == sum(rate(seen) < 0.1 for seen in visits.values())
+        assert taken.metrics["problems/unseen"] == SIZE - len(visits)
+    assert retired > 0
+    assert replayed > 0
+
+
+def rate(seen):
+    weights = [0.5**age for age in range(len(seen))][::-1]
+    right, known = (sum(w * s[i] for w, s in zip(weights, seen, strict=True)) for i in (0, 1))
+    return right / known
+
+
+def state(memory):
+    """What a checkpoint would hold, as plain values."""
+    saved = memory.to_state()
+    rates = {name: part.tolist() for name, part in saved["rates"].items()}
+    return rates, [
+        {k: v.tolist() if hasattr(v, "tolist") else v for k, v in row.items()} for row in saved["stored"]
+    ]
+
+
+def test_a_take_is_the_same_from_a_restored_memory():
+    cursor, replayed = 0, 0
+    with practising(oversample=2.0) as stream:
+        for step, (taken, memory) in enumerate(chain(stream, 8)):
+            file = io.BytesIO()
+            torch.save(memory.to_state(), file)
+            file.seek(0)
+            restored = PRACTICE.recall(SIZE, torch.load(file, weights_only=True))
+            again = stream.take(5, step, cursor, lambda name, done, total: None, restored)
+            assert content(again) == content(taken)
+            assert [g.group for g in again.kept] == [g.group for g in taken.kept]
+            assert state(again.memory) == state(taken.memory)
+            cursor, replayed = taken.cursor, replayed + sum(g.replayed for g in taken.kept)
+    assert replayed > 0
+
+
+def test_what_does_not_fit_is_met_once(stream):
+    made = replace(stream, sampler=Sampler(table(241, 242, 10, 400), 0), practice=PRACTICE)
+    first, *later = [taken for taken, _ in chain(made, 4)]
+    assert first.metrics["rollout/prompts_too_long"] >= 2
+    assert all(taken.metrics["rollout/prompts_too_long"] == 0 for taken in later)
