@@ -141,7 +141,7 @@ def algorithm_doubts(loaded: Loaded) -> Findings:
     if algorithm.baseline in ("none", "signed") and algorithm.zero_variance == "drop":
         yield (
             ("algorithm.zero_variance", "algorithm.baseline", "algorithm.preset"),
-            "`algorithm.zero_variance = drop` leaves out groups whose rewards are all equal, from which "
+            "`algorithm.zero_variance = drop` leaves out groups whose scores are all equal, from which "
             f"`baseline = {algorithm.baseline}` would learn; set zero_variance to keep",
         )
 

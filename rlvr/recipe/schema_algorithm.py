@@ -117,7 +117,7 @@ class Algorithm(BaseModel):
     lp_reg_kappa: float = Field(gt=0, lt=1)
     """`lp_reg`: tokens below this share of the likeliest one's probability are noise, not protected."""
     zero_variance: Literal["keep", "drop"]
-    """What to do with groups whose rewards are all equal: they teach nothing but count in the averages."""
+    """What to do with groups whose scores are all equal: they teach nothing but count in the averages."""
     oversample: float = Field(ge=1)
     """With `drop`: sample up to so many times `problems_per_step` to fill the batch (DAPO)."""
     overlong: Literal["keep", "mask", "soft"]

@@ -57,7 +57,7 @@ class State:
         return f"{self.phase}-{self.step if self.phase == 'step' else self.warm_step:06d}"
 
     @property
-    def counters(self) -> dict[str, str | int]:
+    def counters(self) -> dict[str, Any]:
         """All but the memory."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "memory"}
 

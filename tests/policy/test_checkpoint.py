@@ -19,7 +19,7 @@ from rlvr.policy import checkpoint
 from rlvr.policy.model import add_lora, load_lora, load_model
 from tests.tiny import saved, tiny
 
-FILES = ("state.json", "trainer.pt", "model/weights.pt", "model/config.json")
+FILES = ("state.json", "trainer.pt", "memory.pt", "model/weights.pt", "model/config.json")
 
 
 def save(folder, step, keep=3, model=None):
@@ -43,6 +43,10 @@ def save(folder, step, keep=3, model=None):
         optimizers=[optimizer],
         state={"step": step},
         keep=keep,
+        memory={
+            "rates": {"right": torch.full((3,), step / 7, dtype=torch.float64)},
+            "stored": [{"text": "a"}],
+        },
     ), optimizer
 
 
@@ -62,6 +66,8 @@ def test_round_trip(tmp_path):
     found = checkpoint.latest(tmp_path, on_damage=pytest.fail)
     assert found.path == path
     assert dict(found.state) == {"step": 7}
+    assert found.memory()["rates"]["right"].tolist() == [1.0, 1.0, 1.0]
+    assert found.memory()["stored"] == [{"text": "a"}]
     (state,) = found.optimizer_states()
     for key, value in optimizer.state_dict()["state"][0].items():
         assert torch.equal(state["state"][0][key], value)
@@ -110,6 +116,7 @@ def test_keep_and_order(tmp_path):
         checkpoint.save(tmp_path, name, write_model=Path.mkdir, optimizers=[], state={"step": name}, keep=3)
     assert names(tmp_path) == ["step-000009", "step-000010", "step-1000000"]
     assert newest(tmp_path) == ("step-1000000", [])
+    assert checkpoint.latest(tmp_path, on_damage=pytest.fail).memory() is None
 
 
 def test_a_step_outranks_every_warm_start(tmp_path):

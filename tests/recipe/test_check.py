@@ -123,6 +123,27 @@ def refused(folder: Path, text: str, *settings: str) -> list[str]:
             "a.yaml:5: `algorithm.cov_low = 9.0` is not below `cov_high = 5.0`: no covariance lies between; set for "
             "example 1 and 5",
         ),
+        (
+            "sampling:\n  replay: {}\noptim:\n  problems_per_step: 4",
+            "a.yaml:6: `sampling.replay.share = 0.125` of `optim.problems_per_step = 4` is not one group; set share to 0.25 or "
+            "more",
+        ),
+        (
+            "sampling: {replay: {share: 0.5}}\nalgorithm:\n  correction: geo_mask\n  correction_low: 0.9",
+            "a.yaml:5: `sampling.replay` trains on completions of older weights, and `algorithm.correction = geo_mask` drops "
+            "but does not weigh; set correction to token_truncate, or ratio_base to rollout with a gate; presets that do: "
+            "default, areal, prorl_v2, scalerl, dppo, prime_rl",
+        ),
+        (
+            "sampling:\n  replay: {}\nalgorithm: {preset: scalerl, gate: none, ratio_level: none}",
+            "a.yaml:5: `sampling.replay` needs tokens weighed by pi / mu, and `algorithm.ratio_level = none` takes every "
+            "ratio for 1; set ratio_level to token",
+        ),
+        (
+            "warm_start:\n  problems: {source: ./rows.jsonl, curriculum: {}}",
+            "a.yaml:4: `warm_start.problems.curriculum` has no success rates to go by: the warm start samples nothing; set it "
+            "under `problems`",
+        ),
         ("verifier: ./mine.py:close", "a.yaml:3: `verifier.name`: mine.py does not exist; choose from: a.yaml, rows.jsonl"),
         ("eval:\n  benchmarks:\n    - gsm8k\n    - row.jsonl", "a.yaml:6: `eval.benchmarks.1`: row.jsonl does not exist; "
          "did you mean `rows.jsonl`?"),
@@ -235,7 +256,7 @@ def test_all_come_together_and_a_setting_is_named(tmp_path: Path) -> None:
         ),
         (
             "algorithm: {preset: reinforce, zero_variance: drop}",
-            "a.yaml:3: `algorithm.zero_variance = drop` leaves out groups whose rewards are all equal, from which "
+            "a.yaml:3: `algorithm.zero_variance = drop` leaves out groups whose scores are all equal, from which "
             "`baseline = none` would learn; set zero_variance to keep",
         ),
         (
@@ -261,3 +282,40 @@ def test_every_preset_passes_and_so_does_its_expansion(tmp_path: Path, preset: s
     text = f"{HEAD}algorithm: {{preset: {preset}}}\n"
     assert checked(tmp_path, text) == []
     assert checked(tmp_path, expand(load(tmp_path / "a.yaml").recipe)) == []
+
+
+REPLAYABLE = {"default", "areal", "prorl_v2", "scalerl", "dppo", "prime_rl", "vespo", "rlvr_default"}
+"""Presets whose loss weighs a token by what became of the policy that drew it."""
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_replay_is_refused_where_nothing_weighs_old_tokens(tmp_path: Path, preset: str) -> None:
+    text = f"{HEAD}sampling: {{replay: {{}}}}\nalgorithm: {{preset: {preset}}}\n"
+    if preset in REPLAYABLE:
+        assert checked(tmp_path, text) == []
+        return
+    [fault] = refused(tmp_path, text)
+    assert fault.startswith("a.yaml:3: `sampling.replay` ")
+    mended = text.replace("}}\nalgorithm: {", "}}\nalgorithm: {correction: token_truncate, ")
+    if preset != "topr":
+        assert checked(tmp_path, mended) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("{band: [0.9, 0.1]}", "band = [0.9, 0.1] is empty; write [low, high], such as [0.1, 0.9]"),
+        (
+            "{band: [0.5, 1], retire_at: 0.5}",
+            "retire_at = 0.5 retires all of band = [0.5, 1]; set it above 0.5",
+        ),
+        ("{revisit: 1}", "must be a number ≥ 0 and < 1"),
+        ("{retire: 0.9}", "did you mean `retire_at`?"),
+        ("{visits: 0}", "must be a whole number ≥ 1"),
+    ],
+)
+def test_a_curriculum_that_cannot_be(tmp_path: Path, given: str, words: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        checked(tmp_path, f"model: x\nproblems:\n  source: story\n  curriculum: {given}\n")
+    assert str(caught.value).startswith(f"{tmp_path}/a.yaml:4: ")
+    assert words in str(caught.value)

@@ -97,6 +97,12 @@ def test_a_step_without_completions_is_counted_too():
         ({"optim/grad_norm": None}, "optim/grad_norm is not a finite number"),
         ({"optim/skipped": 1.0}, "1 update(s) skipped"),
         ({"rollout/prompts_too_long": 2.0}, "does not fit the context"),
+        ({"batch/filled_share": 0.3}, "the batch is only 30 % full at the cap"),
+        ({"batch/replay_ess_share": 0.02}, "only 2 % of the replayed tokens are effective"),
+        (
+            {"problems/retired": 9.0, "problems/active": 0.0, "problems/unseen": 0.0},
+            "every problem is retired or outside",
+        ),
         ({"eval/gsm8k/error_share": 0.02}, "gsm8k: the verifier itself failed on 2 %"),
         ({"eval/gsm8k/truncated_share": 0.5}, "gsm8k: 50 % of completions are cut"),
     ],
@@ -117,4 +123,5 @@ def test_a_healthy_row_is_quiet():
     }
     assert alarms(healthy) == []
     assert alarms({"reward/mean": 0.0}) == []
+    assert alarms({"problems/retired": 9.0, "problems/active": 0.0, "problems/unseen": 1.0}) == []
     assert alarms({"some/stranger": None}) == []

@@ -88,6 +88,18 @@ def test_advantages_are_the_hand_made_ones():
         assert (row[len(values) :] == 0).all()
 
 
+def test_truncated_siblings_are_compared_but_not_learned_from():
+    """Overlong filtering: the mean is of all four rewards, tokens of the two truncated ones count nowhere."""
+    (group,) = made([(3, [(2, 1.0, "stop"), (1, 0.0, "stop"), (3, 0.0, "length"), (3, 1.0, "length")])])
+    batch = pack([group], **PACKING | {"mask_truncated": True})
+    assert batch.mask_BC.sum(-1).tolist() == [2, 1, 0, 0]
+    deviation = (4 * 0.25 / 3) ** 0.5 + 1e-6
+    assert batch.advantages_BC[:, 0].tolist() == pytest.approx([0.5 / deviation, -0.5 / deviation, 0.0, 0.0])
+    kept = pack([group], **PACKING)
+    assert kept.mask_BC.sum(-1).tolist() == [2, 1, 3, 3]
+    assert torch.equal(kept.advantages_BC[:2], batch.advantages_BC[:2])
+
+
 @settings(max_examples=60, deadline=None)
 @given(GROUPS, st.integers(1, 7))
 def test_minibatches_share_out_whole_groups_evenly(groups, count):

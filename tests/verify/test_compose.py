@@ -1,6 +1,5 @@
 """Verdicts become rewards: hand-worked means, the paper's penalty, and errors that never pay."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -52,12 +51,12 @@ def test_soft_overlong_by_hand(length, penalty):
     assert soft_overlong(length, limit=10, buffer=4) == penalty
 
 
-def test_soft_overlong_equals_the_golden_values(pytestconfig):
-    file = pytestconfig.rootpath.parent / "shared/reference/golden_losses.json"
-    if not file.exists():
-        pytest.skip(f"no golden values: {file.name} is not beside the repository")
-    for length, penalty in json.loads(file.read_text())["soft_overlong_20480_4096"].items():
-        assert soft_overlong(int(length), 20480, 4096) == pytest.approx(penalty, abs=1e-12)
+@pytest.mark.parametrize(
+    ("length", "penalty"), [(16384, 0.0), (16385, -1 / 4096), (18432, -0.5), (20480, -1.0), (20481, -1.0)]
+)
+def test_soft_overlong_equals_the_golden_values(length, penalty):
+    """DAPO's own setting: at most 20480 tokens, the last 4096 of them penalised."""
+    assert soft_overlong(length, 20480, 4096) == penalty
 
 
 def group(texts, lengths=None, verifier=None):
