@@ -49,12 +49,16 @@ class Replay:
     """Steps since the weights that drew it, at most."""
 
     def join(self, groups: Sequence[ScoredGroup], stored: Stored, step: int, room: int) -> list[ScoredGroup]:
-        """The groups; the first `room` that have no success, and one stored, with it as the last sibling."""
-        joined = []
+        """The groups; the first `room` that have no success, and one stored, with it as the last sibling.
+
+        Where a problem is asked twice in a step, what is stored of it comes back once.
+        """
+        left, joined = dict(stored), []
         for group in groups:
-            found = stored.get(group.group.problem.id)
+            found = left.get(group.group.problem.id)
             if found is not None and room and self._is_young(found, step) and _right(group) == 0:
                 group, room = _with(group, found), room - 1
+                del left[group.group.problem.id]
             joined.append(group)
         return joined
 

@@ -98,6 +98,8 @@ def test_only_groups_without_success_get_one_and_no_more_than_there_is_room():
         assert now.rewards == (*was.rewards, 1.0)
         assert [v.status for v in now.verdicts] == [*(v.status for v in was.verdicts), "right"]
     assert REPLAY.join(asked, stored, 1, 0) == asked
+    twice = REPLAY.join([group("a", "wwww"), group("a", "wwww", version=1)], stored, 1, 2)
+    assert [g.replayed for g in twice] == [1, 0]
     assert metrics(joined, stored, 1) == {
         "batch/replayed_share": 2 / 5,
         "batch/replay_stored": 4.0,
