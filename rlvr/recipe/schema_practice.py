@@ -16,7 +16,7 @@ class Curriculum(BaseModel):
     retire_at: float | None = Field(default=0.9, gt=0, le=1)
     """Problems of this success rate or more are retired (no positive resampling); null retires none."""
     revisit: float = Field(default=0.05, ge=0, lt=1)
-    """Share of the problems asked that come from those that wait."""
+    """Share of the problems asked, in expectation and at most, that come from those that wait."""
     visits: int = Field(default=2, ge=1)
     """Groups of a problem before it is judged; each new one halves the weight of those before."""
 

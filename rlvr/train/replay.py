@@ -154,7 +154,8 @@ def _best(group: ScoredGroup) -> Success | None:
 
 
 def _with(group: ScoredGroup, success: Success) -> ScoredGroup:
-    return ScoredGroup(
+    return replace(
+        group,
         group=replace(group.group, completions=(*group.group.completions, success.completion)),
         verdicts=(*group.verdicts, Verdict(score=success.score, status="right", why="stored earlier")),
         rewards=(*group.rewards, success.reward),
