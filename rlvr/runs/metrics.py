@@ -1,7 +1,7 @@
-"""The register of metrics: every number a run records, with its unit, meaning, good direction and alarm.
+"""The register of metrics: every number a run records, with unit, meaning, good direction, range and alarm.
 
 Names are `room/what[_unit]`.  A name that is not here cannot be written (`metric` raises), so no two places
-spell the same number differently.
+spell the same number differently.  Its healthy range is its line in healthy.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 from rlvr.errors import RunError, near_miss
 from rlvr.runs import alarms as rules
 from rlvr.runs.alarms import Alarm, Values
+from rlvr.runs.healthy import HEALTHY, Healthy
 
 Better: TypeAlias = Literal["up", "down", "neither"]
 
@@ -29,6 +30,8 @@ class Metric:
     """One line for a person."""
     better: Better
     """The good direction."""
+    healthy: Healthy
+    """Where it lies in a healthy run, and who says so: its line in healthy.py."""
     alarm: Alarm | None = None
     """The rule that says when a person should look, and what to try."""
 
@@ -62,7 +65,9 @@ def _eval_alarm(name: str) -> Alarm | None:
 
 
 def _row(name: str, unit: str, better: Better, meaning: str, alarm: Alarm | None = None) -> Metric:
-    return Metric(name=name, unit=unit, meaning=meaning, better=better, alarm=alarm)
+    assert name in HEALTHY, f"{name} has no line in rlvr/runs/healthy.py: add its healthy range"
+    healthy = Healthy(*HEALTHY[name])
+    return Metric(name=name, unit=unit, meaning=meaning, better=better, healthy=healthy, alarm=alarm)
 
 
 def _register(rows: Iterable[Metric]) -> dict[str, Metric]:

@@ -5,6 +5,7 @@ import pytest
 
 from rlvr.errors import RunError
 from rlvr.runs.accounting import tally
+from rlvr.runs.healthy import HEALTHY, Healthy
 from rlvr.runs.metrics import METRICS, alarms, metric
 from tests.runs.made import scored
 
@@ -19,6 +20,33 @@ def test_every_metric_is_named_and_explained():
         suffix = re.search(r"_(nats|s|share|tokens)$", name)
         if suffix and not name.endswith("per_s"):
             assert row.unit == suffix[1]
+
+
+def test_every_metric_has_a_healthy_range_or_says_why_not():
+    assert sorted(HEALTHY) == sorted(METRICS), "one line a metric, and none of another"
+    for name, row in METRICS.items():
+        low, high, source = HEALTHY[name]
+        assert row.healthy == Healthy(low, high, source)
+        assert len(source) > 8, name
+        assert low is None or high is None or low <= high, name
+        if row.unit == "share":
+            assert all(end is None or 0 <= end <= 1 for end in (low, high)), name
+
+
+@pytest.mark.parametrize(
+    ("healthy", "words", "inside", "outside"),
+    [
+        (Healthy(None, 0.05, "x"), "at most 0.05", [-1, 0, 0.05], [0.051]),
+        (Healthy(0.3, 1, "x"), "0.3 to 1", [0.3, 1], [0.29, 1.01]),
+        (Healthy(2, None, "x"), "at least 2", [2, 1e9], [1.9]),
+        (Healthy(0, 0, "x"), "0", [0], [1, -1]),
+        (Healthy(None, None, "x"), "", [-1e9, 1e9], []),
+    ],
+)
+def test_a_range_says_what_lies_inside(healthy, words, inside, outside):
+    assert healthy.range == words
+    assert all(healthy.holds(value) for value in inside)
+    assert not any(healthy.holds(value) for value in outside)
 
 
 def test_unknown_name_is_an_error_with_the_near_miss():
