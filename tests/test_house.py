@@ -64,6 +64,7 @@ LIGHT_COMMANDS = [
     "recipe schema",
     "verifier list",
     "runs list",
+    "runs explain rollout/truncated_share",
     "doctor --help",
 ]
 HELP_S = 0.5

@@ -1,4 +1,4 @@
-"""`rlvr runs list | show | plot | watch`: looking at runs; none of them needs torch or stops a run."""
+"""`rlvr runs list | show | explain | plot | watch`: looking at runs; none needs torch or stops a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Look at runs: list, show, plot, watch.", no_args_is_help=True)
+app = typer.Typer(help="Look at runs: list, show, explain, plot, watch.", no_args_is_help=True)
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Folder, name under ./runs, or `last`.")]
 RunNames = Annotated[
@@ -49,6 +49,21 @@ def show(
     Console().print(
         summary.completions(path, completions or 3, step) if wants_completions else summary.show(path)
     )
+
+
+@app.command()
+def explain(
+    metric: Annotated[
+        str, typer.Argument(metavar="[METRIC]", help="A metric, or a room of them such as `rollout`.")
+    ] = "",
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="All of them as a page (docs/metrics.md).")
+    ] = False,
+) -> None:
+    """Say what a metric means: unit, good direction, healthy range and its source, when its alarm rings."""
+    from rlvr.view import meaning
+
+    typer.echo(meaning.markdown() if markdown else meaning.explain(metric))
 
 
 @app.command()

@@ -146,7 +146,10 @@ def few_effective(row: Values, name: str) -> str | None:
     share = _value(row, name, 1.0)
     if share >= 0.5:
         return None
-    return f"only {percent(share)} of the tokens are effective: lower optim.minibatches or sampling.max_lag"
+    return (
+        f"importance weights leave only {percent(share)} of the tokens effective: the policy is no longer "
+        "what sampled them; lower optim.minibatches or sampling.max_lag"
+    )
 
 
 def clipped(row: Values, name: str) -> str | None:
@@ -154,7 +157,10 @@ def clipped(row: Values, name: str) -> str | None:
     share = _value(row, name)
     if share <= 0.3:
         return None
-    return f"{name}: {percent(share)} of tokens are clipped: lower optim.learning_rate or optim.minibatches"
+    return (
+        f"{name}: {percent(share)} of tokens are clipped and teach nothing: the policy moves far in a "
+        "step; lower optim.learning_rate or optim.minibatches"
+    )
 
 
 def collapsed(row: Values, name: str) -> str | None:

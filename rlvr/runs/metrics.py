@@ -38,9 +38,7 @@ class Metric:
 
 def metric(name: str) -> Metric:
     """The registered metric called `name`; raises RunError with the near miss where there is none."""
-    found = METRICS.get(name)
-    if found is None and name.startswith("eval/") and name.count("/") >= 2:
-        found = METRICS.get(f"eval/*/{name.rpartition('/')[2]}")
+    found = find(name)
     if found is None:
         raise RunError(
             f"`{name}` is no registered metric; register it in rlvr/runs/metrics.py{near_miss(name, METRICS)}"
@@ -48,20 +46,36 @@ def metric(name: str) -> Metric:
     return found
 
 
+def find(name: str) -> Metric | None:
+    """The metric called `name`, or None; `eval/BENCHMARK/what` is a row of every benchmark."""
+    if name not in METRICS and name.startswith("eval/") and name.count("/") >= 2:
+        name = f"eval/*/{name.rpartition('/')[2]}"
+    return METRICS.get(name)
+
+
 def alarms(row: Values) -> list[str]:
     """What is wrong in this row, in plain words and with what to try; unknown names are passed over."""
-    said: list[str] = []
+    return list(rung(row))
+
+
+def rung(row: Values) -> dict[str, str]:
+    """The same, each with the name of the metric whose alarm it is."""
+    said: dict[str, str] = {}
     for name in row:
-        rule = METRICS[name].alarm if name in METRICS else _eval_alarm(name)
-        words = rule(row, name) if rule else None
-        if words and words not in said:
-            said.append(words)
+        known = find(name)
+        words = known.alarm(row, name) if known and known.alarm else None
+        if words:
+            said.setdefault(words, name)
     return said
 
 
-def _eval_alarm(name: str) -> Alarm | None:
-    known = METRICS.get(f"eval/*/{name.rpartition('/')[2]}") if name.startswith("eval/") else None
-    return known.alarm if known else None
+def unhealthy(row: Values) -> list[str]:
+    """Names of the values outside their healthy range; unknown names are passed over."""
+    return [
+        name
+        for name, value in row.items()
+        if value is not None and (known := find(name)) and not known.healthy.holds(value)
+    ]
 
 
 def _row(name: str, unit: str, better: Better, meaning: str, alarm: Alarm | None = None) -> Metric:

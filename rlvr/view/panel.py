@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rlvr.runs.metrics import METRICS, alarms
+from rlvr.runs.metrics import METRICS, alarms, unhealthy
 from rlvr.runs.reader import Row, RunStatus
 from rlvr.view import lines
 
@@ -71,7 +71,8 @@ def _numbers(train: Sequence[Row]) -> Table:
     for label, name, form in _SHOWN:
         course = [r.metrics.get(name) for r in train]
         if any(name in r.metrics for r in train):
-            now = Text(form(course[-1]), style="bold")
+            is_outside = bool(unhealthy({name: course[-1]}))
+            now = Text(form(course[-1]) + "!" * is_outside, style="bold yellow" if is_outside else "bold")
             table.add_row(
                 label, form(course[0]), now, Text(lines.sparkline(course), style=_colour(name, course))
             )

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.manifest import Manifest
-from rlvr.runs.metrics import alarms
+from rlvr.runs.metrics import metric, rung, unhealthy
 from rlvr.runs.reader import (
     Row,
     RunStatus,
@@ -25,7 +25,7 @@ from rlvr.runs.reader import (
     read_status,
 )
 from rlvr.runs.rollouts import Rollout
-from rlvr.view import lines
+from rlvr.view import lines, meaning
 
 _TRAIN: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
     ("reward", "reward/mean", lines.decimal),
@@ -48,10 +48,11 @@ def show(path: Path) -> RenderableType:
     if train:
         parts += [_title("accounting"), _accounting(train), _title("time"), _time(rows)]
     if said := _last_alarms(rows):
-        parts += [
-            _title("alarms"),
-            *(Text(f"  ! {lines.printable(words)}", style="yellow") for words in said),
-        ]
+        parts += [_title("alarms"), *(_alarm(words, name) for words, name in said.items())]
+    if outside := _outside(rows):
+        parts += [_title(f"outside the healthy range, mean of the last {_ENDS} steps"), *outside]
+    if said or outside:
+        parts.append(Text("  more of a number: rlvr runs explain METRIC", style="dim"))
     return Group(*parts, _title("checkpoints"), Text(f"  {_checkpoints(path)}"))
 
 
@@ -132,8 +133,8 @@ def _before_after(train: Sequence[Row], rows: Sequence[Row]) -> Table:
                 ends = (_measured(r, name, what) for r in (known[0], known[-1]))
                 table.add_row(Text(lines.printable(f"held out, {name}: {label}")), *ends)
     few = min(_ENDS, max(1, len(train) // 2))
-    for label, metric, form in _TRAIN:
-        first, last = _mean(train[:few], metric), _mean(train[-few:], metric)
+    for label, shown, form in _TRAIN:
+        first, last = _mean(train[:few], shown), _mean(train[-few:], shown)
         if first is not None or last is not None:
             table.add_row(f"training: {label}", form(first), form(last))
     return table
@@ -172,11 +173,35 @@ def _time(rows: Sequence[Row]) -> RenderableType:
     )
 
 
-def _last_alarms(rows: Sequence[Row]) -> list[str]:
-    """Alarms of the newest steps and evaluations, each kind once, the newest wording."""
-    newest = [r for r in rows if r.kind == "train"][-_ENDS:] + [r for r in rows if r.kind == "eval"][-1:]
-    said = {lines.alarm_kind(words): words for row in newest for words in alarms(row.metrics)}
-    return list(said.values())
+def _last_alarms(rows: Sequence[Row]) -> dict[str, str]:
+    """Alarms of the newest steps and evaluations, each kind once, the newest wording; with metrics."""
+    said = {
+        lines.alarm_kind(words): (words, name)
+        for row in _newest(rows)
+        for words, name in rung(row.metrics).items()
+    }
+    return dict(said.values())
+
+
+def _alarm(words: str, name: str) -> Text:
+    told = Text(f"  ! {lines.printable(words)}", style="yellow")
+    return told.append(lines.printable(f"\n    {name}: {meaning.healthy(metric(name))}"), style="dim")
+
+
+def _outside(rows: Sequence[Row]) -> list[Text]:
+    """One line a number whose mean over the newest rows is not healthy."""
+    newest = _newest(rows)
+    names = dict.fromkeys(name for row in newest for name in row.metrics)
+    means = {name: _mean(newest, name) for name in names}
+    return [
+        Text(lines.printable(f"  {name}  {means[name]:.3g}  healthy: {meaning.healthy(metric(name))}"))
+        for name in unhealthy(means)
+    ]
+
+
+def _newest(rows: Sequence[Row]) -> list[Row]:
+    """The last few steps and the last evaluation."""
+    return [r for r in rows if r.kind == "train"][-_ENDS:] + [r for r in rows if r.kind == "eval"][-1:]
 
 
 def _checkpoints(path: Path) -> str:

@@ -6,7 +6,7 @@ import pytest
 from rlvr.errors import RunError
 from rlvr.runs.accounting import tally
 from rlvr.runs.healthy import HEALTHY, Healthy
-from rlvr.runs.metrics import METRICS, alarms, metric
+from rlvr.runs.metrics import METRICS, alarms, metric, rung, unhealthy
 from tests.runs.made import scored
 
 
@@ -139,6 +139,8 @@ def test_alarms_say_what_and_what_to_do(row, words):
     said = alarms(row)
     assert len(said) == 1
     assert words in said[0]
+    (name,) = rung(row).values()
+    assert row[name] is None or not metric(name).healthy.range or unhealthy({name: row[name]}) == [name]
 
 
 def test_a_healthy_row_is_quiet():
