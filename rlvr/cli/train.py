@@ -31,10 +31,15 @@ def train(
         str | None,
         typer.Option(metavar="RUN", help="Continue this run: a folder, a name under runs/, or `last`."),
     ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="Only sample the first problems: pass rate, prompts compared, cost."),
+    ] = False,
     unsafe: Unsafe = False,
 ) -> None:
     """Train a model on problems whose answers can be checked."""
     from rlvr.cli.examine import examine
+    from rlvr.cli.probe import run_probe
     from rlvr.recipe.load import find, load
 
     changes = settings or []
@@ -44,13 +49,18 @@ def train(
         raise RecipeError(
             "say what to train: `rlvr train RECIPE`, or `rlvr train --resume RUN` to continue one"
         )
+    if probe and resume is not None:
+        raise RecipeError("--probe looks before a run begins: give it the recipe, without --resume")
     if resume is not None:
         loaded, folder = _taken_up(resume, changes)
     else:
         loaded, folder = load(find(str(recipe)), changes), None
     for warning in examine(loaded):
         typer.echo(f"warning: {warning}", err=True)
-    _run(loaded, folder, unsafe)
+    if probe:
+        run_probe(loaded, unsafe)
+    else:
+        _run(loaded, folder, unsafe)
 
 
 def _taken_up(name: str, changes: list[str]) -> tuple[Loaded, RunFolder]:

@@ -249,6 +249,8 @@ class Run(BaseModel):
     """Seeds everything: model making, order of problems, every completion."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; by default all cores."""
+    hopeless: Literal["refuse", "go_on"] = "refuse"
+    """Where the first completions hold nothing to learn from (all wrong, cut or without an answer)."""
     verify_workers: int | None = Field(default=None, ge=1)
     """Processes that run verifiers; by default the number of cores, at most 8."""
 

@@ -91,6 +91,8 @@ class Manifest(BaseModel):
     """What sampled, and how close its log-probabilities were to the trainer's when it was proven (nats)."""
     sandbox: str = ""
     """What held the programs that verifiers ran, and what it left open: `tier A; open: kernel: ...`."""
+    start: dict[str, str | float] = Field(default_factory=dict)
+    """What the first completions were like (shares, the pass rate's interval), and the verdict on them."""
     fallbacks: tuple[str, ...] = ()
     """What was done otherwise than asked or expected: `engine auto -> hf: vllm is not installed`."""
 

@@ -108,6 +108,12 @@ class Record:
             told = manifest.model_copy(update={"engine": {"name": name, **proof}})
             write_manifest(self.folder, told)
 
+    def start(self, found: Mapping[str, float | str]) -> None:
+        """Put into the manifest what the first completions were like, and the verdict on them."""
+        with self._lock:
+            manifest = read_manifest(self.folder)
+            write_manifest(self.folder, manifest.model_copy(update={"start": dict(found)}))
+
     def finish(self, outcome: str) -> None:
         """Say how it ended: `finished`, or in words why it stopped before its last step."""
         with self._lock:

@@ -22,6 +22,7 @@ from rlvr.policy.model import load_model
 from rlvr.problems.sampler import Sampler
 from rlvr.rollout.proof import prove
 from rlvr.runs.reader import read_metrics
+from rlvr.train import start
 from rlvr.train.batch import pack
 from rlvr.train.run import Run, State
 from rlvr.train.stream import Feed, Stream, Taken
@@ -113,7 +114,9 @@ def _steps(run: Run, state: State) -> None:
             memory=state.memory,
         )
         with closing(feed):
+            is_decided = False
             while True:
+                is_decided = is_decided or start.is_decided(run)
                 if _due(state.step, recipe.run.save_every, recipe.run.steps):
                     run.save(state)
                 if _due(state.step, recipe.eval.every, recipe.run.steps):

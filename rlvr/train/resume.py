@@ -26,6 +26,7 @@ SAFE = (
     "run.save_every",
     "run.keep",
     "run.verify_workers",
+    "run.hopeless",
     "vllm.servers",
     "vllm.key_file",
     "vllm.replicas",

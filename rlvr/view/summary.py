@@ -114,9 +114,25 @@ def _essentials(path: Path, manifest: Manifest, status: RunStatus) -> Renderable
         ("model", manifest.model_hash[:12]),
         ("data", manifest.data_hash[:12]),
         ("sandbox", manifest.sandbox),
+        ("start", _start(manifest)),
         *(("fallback", note) for note in manifest.fallbacks),
     ]
     return _pairs((label, value) for label, value in facts if value)
+
+
+def _start(manifest: Manifest) -> str:
+    """What the first completions were like; empty while nothing is known."""
+    numbers = {name: value for name, value in manifest.start.items() if isinstance(value, float)}
+    if not numbers:
+        return ""
+    low, high = (100 * numbers[end] for end in ("ci_low", "ci_high"))
+    told = {"zero_variance": "of groups uniform", "truncated": "cut", "no_answer": "without an answer"}
+    shares = ", ".join(f"{lines.share(numbers[f'{name}_share'])} {words}" for name, words in told.items())
+    return (
+        f"{numbers['completions']:.0f} completions of {numbers['problems']:.0f} problems: "
+        f"{lines.fine_share(numbers['right_share'])} right [{low:.1f}, {high:.1f}], {shares}; "
+        f"{manifest.start.get('verdict', '')}"
+    )
 
 
 def _before_after(train: Sequence[Row], rows: Sequence[Row]) -> Table:
