@@ -49,7 +49,7 @@ class RunError(RlvrError):
 
 
 class TrainingError(RlvrError):
-    """The numbers went wrong: gradients are not finite, or the first completions hold nothing to learn from."""
+    """The numbers went wrong: gradients are not finite, or the start holds nothing to learn from."""
 
     exit_code = 4
 

@@ -241,6 +241,8 @@ class Run(BaseModel):
     """Folder that holds run folders."""
     steps: int = Field(default=100, ge=0)
     """Steps of reinforcement learning."""
+    tokens: int | None = Field(default=None, ge=1)
+    """End after the step by which training has sampled so many tokens, if `steps` do not end it first."""
     save_every: int = Field(default=50, ge=0)
     """Steps between checkpoints; 0 saves the last only."""
     keep: int = Field(default=3, ge=1)

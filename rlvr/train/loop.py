@@ -117,12 +117,13 @@ def _steps(run: Run, state: State) -> None:
             is_decided = False
             while True:
                 is_decided = is_decided or start.is_decided(run)
-                if _due(state.step, recipe.run.save_every, recipe.run.steps):
+                last = _last(run, state)
+                if _due(state.step, recipe.run.save_every, last):
                     run.save(state)
-                if _due(state.step, recipe.eval.every, recipe.run.steps):
+                if _due(state.step, recipe.eval.every, last):
                     with feed.paused():
                         _evaluate(run, state, measured)
-                if state.step >= recipe.run.steps:
+                if state.step >= last:
                     return
                 _step(run, state, feed)
 
@@ -151,6 +152,7 @@ def _step(run: Run, state: State, feed: Feed) -> None:
             run.engine.rest()
         metrics = run.seconds | taken.metrics | _lag(taken, state.step) | _learn(run, state, taken)
         state.step, state.cursor, state.memory = state.step + 1, taken.cursor, taken.memory
+        state.tokens += sum(len(c.token_ids) for g in taken.groups for c in g.group.completions)
         metrics["time/step_s"] = perf_counter() - started
         run.record.step(state.step, taken.groups, StepReport(metrics=metrics))
         # The step is done and written down: should the engine not take the weights, it is not done twice.
@@ -310,6 +312,12 @@ def _keep(run: Run, state: State) -> None:
     """Save where the run stands, if it stands between two steps of a phase."""
     if run.optimizers and (state.phase == "step" or state.warm_step):
         run.save(state)
+
+
+def _last(run: Run, state: State) -> int:
+    """The step that ends the run, as far as is known."""
+    budget = run.recipe.run.tokens
+    return state.step if budget is not None and state.tokens >= budget else run.recipe.run.steps
 
 
 def _due(step: int, every: int, last: int) -> bool:

@@ -23,6 +23,7 @@ from rlvr.runs.manifest import read_manifest, write_manifest
 
 SAFE = (
     "run.steps",
+    "run.tokens",
     "run.save_every",
     "run.keep",
     "run.verify_workers",

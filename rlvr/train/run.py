@@ -46,6 +46,8 @@ class State:
     """Steps of reinforcement learning done; also the weight version."""
     cursor: int = 0
     """Problems used up."""
+    tokens: int = 0
+    """Tokens sampled for training."""
     skipped_in_a_row: int = 0
     """Updates left out one after the other since gradients were not finite."""
     memory: Memory = BLANK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,19 +48,27 @@ def plot(paths: Sequence[Path], out: Path) -> None:
 
     Raises RunError where a run has no finished step yet, or the suffix is another.
     """
-    kind = out.suffix.lower()
-    if kind not in _METADATA:
-        raise RunError(f"{out}: a picture ends in .svg or .png; try `{out.stem or 'curve'}.svg`")
     runs = [(path.resolve().name, read_metrics(path)) for path in paths]
     for (name, rows), path in zip(runs, paths, strict=True):
         if not any(r.kind in ("train", "eval") for r in rows):
             raise RunError(f"{path}: nothing to draw: {name} has no finished step yet")
+    draw(out, lambda: _figure(runs))
+
+
+def draw(out: Path, make: Callable[[], Figure]) -> None:
+    """Write the figure that `make` draws in our style into `out`: the same figure, the same bytes.
+
+    Raises RunError where the suffix is neither .svg nor .png.
+    """
+    kind = out.suffix.lower()
+    if kind not in _METADATA:
+        raise RunError(f"{out}: a picture ends in .svg or .png; try `{out.stem or 'curve'}.svg`")
     import matplotlib as mpl
 
     style: dict[Any, Any] = {**mpl.rcParamsDefault, "backend": "agg", **_STYLE}
     with mpl.rc_context(style):
         buffer = io.BytesIO()
-        _figure(runs).savefig(buffer, format=kind[1:], dpi=160, metadata=_METADATA[kind])
+        make().savefig(buffer, format=kind[1:], dpi=160, metadata=_METADATA[kind])
     out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(out, buffer.getvalue())
 

@@ -58,6 +58,22 @@ def test_a_broken_verifier_is_counted_and_pays_nothing(plugin, status, tmp_path)
     assert first.read_bytes() == last.read_bytes(), "it learned from nothing"
 
 
+def test_a_budget_of_tokens_ends_a_run_and_may_be_raised(tmp_path):
+    changes = STEPS_ONLY | {"run__steps": 50, "run__save_every": 0}
+    assert here(*small(tmp_path, **changes, run__tokens=1, run__name="halves")) == 0
+    halves = tmp_path / "halves"
+    assert sorted(train_rows(halves)) == [1]
+    assert checkpoints(halves)[-1] == "step-000001", "the last step is saved"
+    assert here("train", "--resume", halves, *settings(run__tokens=1200)) == 0
+    assert here(*small(tmp_path, **changes, run__tokens=1200)) == 0
+    whole, resumed = (train_rows(tmp_path / name) for name in ("run", "halves"))
+    sampled = [row["rollout/tokens"] for row in whole.values()]
+    assert sum(sampled[:-1]) < 1200 <= sum(sampled)
+    assert [row["rollout/tokens"] for row in resumed.values()] == sampled
+    last = f"checkpoints/step-{len(sampled):06d}/model/model.safetensors"
+    assert (tmp_path / "run" / last).read_bytes() == (halves / last).read_bytes()
+
+
 @pytest.mark.slow
 def test_an_adapter_trains_resumes_and_loads(tmp_path, capsys):
     model = saved(tmp_path / "model", "story")
