@@ -351,9 +351,9 @@ def test_make_tiny_model_refuses_what_it_cannot_make(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_bench_learning_goes_on_where_it_was_stopped_and_names_what_did_not_learn(tmp_path: Path) -> None:
-    def bench(*presets: str) -> subprocess.CompletedProcess[str]:
+    def bench(*presets: str, tokens: int = 4000) -> subprocess.CompletedProcess[str]:
         options = ["--presets", ",".join(presets), "--seeds", 0, "--jobs", 2, "--dir", tmp_path / "made"]
-        sizes = ["--tokens", 4000, "--warm-steps", 20]
+        sizes = ["--tokens", tokens, "--warm-steps", 20]
         return script(sys.executable, ROOT / "scripts" / "bench_learning", *options, *sizes)
 
     done = bench("default")
@@ -370,6 +370,9 @@ def test_bench_learning_goes_on_where_it_was_stopped_and_names_what_did_not_lear
     table = (tmp_path / "made" / "table.md").read_text()
     assert [line.split()[1] for line in table.splitlines()[4:]] in (["default", "grpo"], ["grpo", "default"])
     assert json.loads((results / "grpo-0.json").read_text())["before"] == first["before"]
+    done = bench("default", tokens=5000)
+    assert done.returncode == 1
+    assert "holds results with other tokens: give another --dir" in done.stderr
     assert (tmp_path / "made" / "learning.png").read_bytes().startswith(b"\x89PNG")
 
 
