@@ -353,7 +353,7 @@ def test_make_tiny_model_refuses_what_it_cannot_make(tmp_path: Path) -> None:
 def test_bench_learning_goes_on_where_it_was_stopped_and_names_what_did_not_learn(tmp_path: Path) -> None:
     def bench(*presets: str, tokens: int = 4000) -> subprocess.CompletedProcess[str]:
         options = ["--presets", ",".join(presets), "--seeds", 0, "--jobs", 2, "--dir", tmp_path / "made"]
-        sizes = ["--tokens", tokens, "--warm-steps", 20]
+        sizes = ["--tokens", tokens, "--warm-steps", 20, "--problems", 16]
         return script(sys.executable, ROOT / "scripts" / "bench_learning", *options, *sizes)
 
     done = bench("default")
