@@ -48,6 +48,7 @@ def plot(paths: Sequence[Path], out: Path) -> None:
 
     Raises RunError where a run has no finished step yet, or the suffix is another.
     """
+    _kind(out)
     runs = [(path.resolve().name, read_metrics(path)) for path in paths]
     for (name, rows), path in zip(runs, paths, strict=True):
         if not any(r.kind in ("train", "eval") for r in rows):
@@ -60,10 +61,9 @@ def draw(out: Path, make: Callable[[], Figure]) -> None:
 
     Raises RunError where the suffix is neither .svg nor .png.
     """
-    kind = out.suffix.lower()
-    if kind not in _METADATA:
-        raise RunError(f"{out}: a picture ends in .svg or .png; try `{out.stem or 'curve'}.svg`")
     import matplotlib as mpl
+
+    kind = _kind(out)
 
     style: dict[Any, Any] = {**mpl.rcParamsDefault, "backend": "agg", **_STYLE}
     with mpl.rc_context(style):
@@ -71,6 +71,13 @@ def draw(out: Path, make: Callable[[], Figure]) -> None:
         make().savefig(buffer, format=kind[1:], dpi=160, metadata=_METADATA[kind])
     out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(out, buffer.getvalue())
+
+
+def _kind(out: Path) -> str:
+    kind = out.suffix.lower()
+    if kind not in _METADATA:
+        raise RunError(f"{out}: a picture ends in .svg or .png; try `{out.stem or 'curve'}.svg`")
+    return kind
 
 
 def _figure(runs: Sequence[tuple[str, list[Row]]]) -> Figure:

@@ -1,5 +1,7 @@
 """A hopeless start: what is clear from how many completions, and what is said."""
 
+from dataclasses import replace
+
 import pytest
 
 from rlvr.runs.accounting import tally
@@ -69,5 +71,6 @@ def test_one_right_completion_or_one_group_with_a_contrast_is_hope():
     assert hopeless(Start.of([tally([*dull, lucky])], 8), 5) is None
     partly = scored("partly", [WRONG] * 7 + [("error", "stop", 5)])
     assert hopeless(Start.of([tally([*dull, partly])], 8), 5) is not None
-    object.__setattr__(partly, "rewards", (0.5, *partly.rewards[1:]))
+    verdicts = (replace(partly.verdicts[0], score=0.5), *partly.verdicts[1:])
+    partly = replace(partly, verdicts=verdicts, rewards=(0.5, *partly.rewards[1:]))
     assert hopeless(Start.of([tally([*dull, partly])], 8), 5) is None
