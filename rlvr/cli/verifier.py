@@ -171,6 +171,7 @@ def explain(
     """Say how a verdict comes about: for the reward that looks wrong.
 
     First what the verifier itself says of the check, then its verdict, got as in a training run.
+    Exit code 1 where that is `error`.
     """
     from rlvr.verify.explain import explained
 
@@ -185,6 +186,8 @@ def explain(
     _print_rows([("gold", _read_as(gold, row["answer"])), *rows, *_verdict_rows(verdict)])
     if not rows:
         typer.echo(f"verifier `{name}` explains no more")
+    if verdict.status == "error":
+        raise typer.Exit(1)
 
 
 def _show(number: int, row: dict[str, Any], verdict: Verdict) -> bool:

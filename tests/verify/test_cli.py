@@ -285,6 +285,12 @@ def test_bad_arguments_of_explain_are_explained(folder):
     assert "a problem is a JSON object" in refused("explain", name, *both, "--problem-json", "problem.json")
 
 
+def test_explain_of_a_check_that_failed_ends_with_1(folder):
+    result = run("explain", "math", "--gold", "", "--completion", "7")
+    assert result.exit_code == 1
+    assert re.search(r"^verdict +error", result.output, re.MULTILINE)
+
+
 def test_explain_loads_nothing_heavy(folder):
     Path("explaining.py").write_text(EXPLAINING)
     program = (
