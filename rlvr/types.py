@@ -146,6 +146,8 @@ class ScoredGroup:
     """[G] after composing and shaping; None where the verdict is `error`: that completion trains nothing."""
     replayed: int = 0
     """So many of the last completions were drawn for an earlier step and stored."""
+    greedy: ScoredGroup | None = None
+    """The greedy completion of the same problem, checked likewise; None where none was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

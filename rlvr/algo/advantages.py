@@ -14,9 +14,11 @@ from functools import partial
 
 import torch
 
+from rlvr.algo.ranks import ALONE, Ranks
+
 RIGHT = 0.5
 """Where only right and wrong count, a reward of at least so much is right."""
-ALONE = ("none", "signed")
+UNCOMPARED = ("none", "signed", "greedy")
 """Baselines that ask nothing of siblings: the only member of a group keeps its advantage."""
 
 
@@ -32,6 +34,10 @@ class Siblings:
     """Loss tokens of the sequence."""
     group: torch.Tensor
     """int64: index of its group."""
+    greedy: torch.Tensor
+    """Reward of the greedy completion beside the group."""
+    ranks: Ranks
+    """Who holds the rest of the batch; a group is whole on one of them."""
 
     def total(self, values_B: torch.Tensor) -> torch.Tensor:
         """Sum over the known members of each one's group."""
@@ -58,24 +64,33 @@ def group_advantages(
     baseline: str,
     scale: str,
     epsilon: float,
+    greedy_B: torch.Tensor | None = None,
+    ranks: Ranks = ALONE,
 ) -> torch.Tensor:
     """float32 [B]: `(reward - baseline) / (scale + epsilon)`, 0 for the only member of a group.
 
-    `tokens_B` counts the loss tokens of each sequence.  `token_whiten` divides nothing here: see
-    `credit.token_advantages`.  The tables at the end of this file say what each name is.
+    `tokens_B` counts the loss tokens of each sequence; `greedy_B` is the reward of the greedy completion of
+    its problem, NaN where not known.  `token_whiten` and `optimal_token` change nothing here: see credit.py.
+    The tables at the end of this file say what each name is.
     """
     known_B = ~rewards_B.isnan()
+    if baseline == "greedy":
+        if greedy_B is None:
+            raise ValueError("baseline = greedy needs the rewards of the greedy completions")
+        known_B = known_B & ~greedy_B.isnan()
     group = Siblings(
         rewards=rewards_B.double().nan_to_num(0.0),
         known=known_B.double(),
         tokens=tokens_B.double(),
         group=group_B,
+        greedy=torch.zeros_like(rewards_B) if greedy_B is None else greedy_B.double().nan_to_num(0.0),
+        ranks=ranks,
     )
     scaled_B = SCALES[scale](BASELINES[baseline](group), group, epsilon)
     if baseline == "rl_zvp":
         same = zero_variance_groups(rewards_B, group_B)[group_B]
         scaled_B = torch.where(same, _signed(group).sign(), scaled_B)
-    counts_B = known_B if baseline in ALONE else known_B & (group.count() > 1)
+    counts_B = known_B if baseline in UNCOMPARED else known_B & (group.count() > 1)
     return torch.where(counts_B, scaled_B, torch.zeros_like(scaled_B)).float()
 
 
@@ -132,15 +147,15 @@ def _group_std(centred_B: torch.Tensor, group: Siblings, epsilon: float, *, lost
 
 
 def _batch_std(centred_B: torch.Tensor, group: Siblings, epsilon: float) -> torch.Tensor:
-    known = group.rewards[group.known > 0]
+    known = group.ranks.gather(group.rewards[group.known > 0])
     return centred_B / ((known.std() if len(known) > 1 else known.new_zeros(())) + epsilon)
 
 
 def _batch_whiten(centred_B: torch.Tensor, group: Siblings, epsilon: float) -> torch.Tensor:
-    count = group.known.sum().clamp_min(1)
-    mean = (centred_B * group.known).sum() / count
-    variance = ((centred_B - mean).square() * group.known).sum() / count
-    return (centred_B - mean) / (variance.sqrt() + epsilon)
+    known = group.ranks.gather(centred_B[group.known > 0])
+    if not len(known):
+        return centred_B
+    return (centred_B - known.mean()) / (known.std(correction=0) + epsilon)
 
 
 def _over_mean(centred_B: torch.Tensor, group: Siblings, epsilon: float) -> torch.Tensor:
@@ -165,6 +180,10 @@ BASELINES: dict[str, Callable[[Siblings], torch.Tensor]] = {
     "signed": _signed,
     # RL-ZVP, arXiv:2509.21880: as group_mean, but +1 or -1 where the group agrees, for credit.py.
     "rl_zvp": _group_mean,
+    # ReMax, arXiv:2310.10505: the reward of the greedy completion of the same problem.
+    "greedy": lambda group: group.rewards - group.greedy,
+    # OTB, arXiv:2602.07078: a baseline a token, from the step's probabilities, in credit.py.
+    "optimal_token": lambda group: group.rewards,
     # Pass@k training, arXiv:2508.10751, the analytic form.
     "pass_at_2": partial(_pass_at, k=2),
     "pass_at_4": partial(_pass_at, k=4),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from rlvr.algo.ranks import ALONE, Ranks
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
@@ -18,20 +20,17 @@ class Totals:
     groups: int
     """Groups with at least one such token."""
     group_tokens: torch.Tensor
-    """float32 [group index]: tokens of each group."""
+    """float32 [group index]: tokens of each group on this rank."""
 
     @classmethod
-    def of(cls, mask_BT: torch.Tensor, group_B: torch.Tensor) -> Totals:
-        """Count a whole step's mask."""
+    def of(cls, mask_BT: torch.Tensor, group_B: torch.Tensor, ranks: Ranks = ALONE) -> Totals:
+        """Count a whole step's mask, of which `ranks` hold a part each."""
         size = int(group_B.max()) + 1 if len(group_B) else 0
         lengths_B = mask_BT.sum(-1).float()
         group_tokens = lengths_B.new_zeros(size).index_add(0, group_B, lengths_B)
-        return cls(
-            tokens=int(mask_BT.sum()),
-            sequences=int(mask_BT.any(-1).sum()),
-            groups=int((group_tokens > 0).sum()),
-            group_tokens=group_tokens,
-        )
+        counts = torch.stack([mask_BT.sum(), mask_BT.any(-1).sum(), (group_tokens > 0).sum()])
+        tokens, sequences, groups = ranks.sum(counts).tolist()
+        return cls(tokens=tokens, sequences=sequences, groups=groups, group_tokens=group_tokens)
 
 
 def normaliser(

@@ -10,7 +10,7 @@ class Loss:
     """One method; the tables in advantages.py, gates.py and corrections.py say what each name computes."""
 
     baseline: str
-    """What `advantages.group_advantages` compared with; `rl_zvp` has a second part here."""
+    """What `advantages.group_advantages` compared with; `rl_zvp`, `optimal_token` have a second part here."""
     scale: str
     """What it divided by; `token_whiten` is done here."""
     advantage_epsilon: float
@@ -70,11 +70,15 @@ class Loss:
     rollout_penalty: float
     """Weight of (log pi / mu)^2."""
     entropy: str
-    """`off | top_entropy | clip_cov | kl_cov | lp_reg`."""
+    """`off | bonus | top_entropy | clip_cov | kl_cov | lp_reg`."""
     entropy_share: float
     """Share of the tokens it is about."""
     entropy_coef: float
-    """Weight of its penalty."""
+    """Weight of its penalty or bonus."""
+    entropy_target: float | None
+    """`bonus`: mean entropy in nats above which it pauses and its weight shrinks, or None: it is fixed."""
+    entropy_step: float
+    """`bonus`: what that weight grows or shrinks by in a step."""
     cov_low: float
     """Lower end of the band of `clip_cov`."""
     cov_high: float
@@ -85,9 +89,23 @@ class Loss:
     @property
     def needs_old(self) -> bool:
         """Whether the policy before the step must be known of the whole step before anything is learned."""
-        return self.kl == "k1_reward" or self.baseline == "rl_zvp" or self.entropy == "lp_reg"
+        return (
+            self.kl == "k1_reward"
+            or self.baseline in ("rl_zvp", "optimal_token")
+            or self.entropy == "lp_reg"
+            or self.adapts
+        )
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the weight of the entropy bonus follows the entropy, step by step (entropy.adapted)."""
+        return self.entropy == "bonus" and self.entropy_target is not None
 
     @property
     def selects(self) -> bool:
         """Whether an update must see all of its tokens before it learns from the first (select.py)."""
-        return self.m2_limit is not None or self.entropy != "off" or self.denominator == "kept"
+        return (
+            self.m2_limit is not None
+            or self.entropy in ("top_entropy", "clip_cov", "kl_cov", "lp_reg")
+            or self.denominator == "kept"
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from rlvr.algo.gates import LOG_RATIO_LIMIT, sequence_mean
+from rlvr.algo.ranks import ALONE, Ranks
 
 REJECTIONS = ("geo_mask", "k3_mask")
 """Corrections that only reject: what they keep has weight 1."""
@@ -76,14 +77,19 @@ def on_trust(
 
 
 def second_moment(
-    old_BT: torch.Tensor, rollout_BT: torch.Tensor, mask_BT: torch.Tensor, *, limit: float
+    old_BT: torch.Tensor,
+    rollout_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    *,
+    limit: float,
+    ranks: Ranks = ALONE,
 ) -> torch.Tensor:
     """bool [B, T]: all but the largest (log w)^2, dropped until the mean of the rest is below `limit`.
 
     M2PO, arXiv:2510.01161.  Over all tokens given: the whole optimizer step.  Equals go together.
     """
     square_BT = (old_BT - rollout_BT).double().square()
-    square_N = square_BT[mask_BT].sort().values
+    square_N = ranks.gather(square_BT[mask_BT]).sort().values
     means_N = square_N.cumsum(0) / torch.arange(1, len(square_N) + 1, device=square_N.device)
     over = (means_N >= limit).nonzero()
     if not len(over):

@@ -1,12 +1,15 @@
 """Advantages of sequences -> advantages of tokens.
 
-`token_advantages` needs the whole step at once (statistics over its tokens) and the policy before the update;
-`future_kl` looks at one sequence and at the policy of the moment.  Shapes [B, T], True in the mask counts.
+`token_advantages` needs the whole step at once (statistics over its tokens) and the policy before the update,
+`optimal_baseline` whole groups and that policy; `future_kl` looks at one sequence and at the policy of the
+moment.  Shapes [B, T], True in the mask counts.
 """
 
 from __future__ import annotations
 
 import torch
+
+from rlvr.algo.ranks import ALONE, Ranks
 
 LOG_WEIGHT_LIMIT = 20.0
 """Sums of log ratios are clamped to +-20 before the exponential."""
@@ -19,6 +22,7 @@ def token_advantages(
     reward_kl_BT: torch.Tensor | None,
     whiten_epsilon: float | None,
     positive_weight: float,
+    ranks: Ranks = ALONE,
 ) -> torch.Tensor:
     """Advantages of the step's tokens, 0 where the mask is False.
 
@@ -33,8 +37,9 @@ def token_advantages(
         values_BT = values_BT - cost.flip(-1).cumsum(-1).flip(-1)
     if whiten_epsilon is not None:
         known = values_BT[mask_BT]
-        mean = known.sum() / max(len(known), 1)
-        variance = (known - mean).square().sum() / max(len(known) - 1, 1)
+        count = ranks.sum(mask_BT.sum())
+        mean = ranks.sum(known.sum()) / count.clamp_min(1)
+        variance = ranks.sum((known - mean).square().sum()) / (count - 1).clamp_min(1)
         values_BT = (values_BT - mean) / (variance + whiten_epsilon).sqrt()
     values_BT = torch.where(values_BT > 0, positive_weight * values_BT, values_BT)
     return torch.where(mask_BT, values_BT.to(advantages_BT.dtype), zero)
@@ -70,6 +75,31 @@ def zero_variance_entropy(
         value_B[:, None] > 0, alpha * entropy_BT, -alpha * (entropy_BT.amax(-1, keepdim=True) - entropy_BT)
     )
     return torch.where(mask_BT, torch.where(agree_B1, shaped, advantages_BT), zero)
+
+
+def optimal_baseline(
+    rewards_BT: torch.Tensor,
+    old_BT: torch.Tensor,
+    collision_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    group_B: torch.Tensor,
+    *,
+    epsilon: float,
+) -> torch.Tensor:
+    """Each token's reward less sum(W * reward) / (sum(W) + epsilon) over the siblings that reach its place.
+
+    OTB, arXiv:2602.07078: W, the energy that a sequence has realised, is the running sum of 1 - 2 pi + sum
+    over the vocabulary of pi^2 (`collision`), the squared length of the gradient with respect to the logits.
+    """
+    energy_BT = torch.where(mask_BT, 1 - 2 * old_BT.double().exp() + collision_BT.double(), 0.0)
+    weight_BT = torch.where(mask_BT, energy_BT.cumsum(-1), 0.0)
+    rewards = torch.where(mask_BT, rewards_BT, torch.zeros_like(rewards_BT)).double()
+    groups = int(group_B.max()) + 1 if len(group_B) else 0
+    empty_GT = weight_BT.new_zeros(groups, weight_BT.shape[1])
+    weights_GT = empty_GT.index_add(0, group_B, weight_BT)
+    weighted_GT = empty_GT.index_add(0, group_B, weight_BT * rewards)
+    baseline_BT = (weighted_GT / (weights_GT + epsilon))[group_B]
+    return torch.where(mask_BT, rewards - baseline_BT, 0.0).to(rewards_BT.dtype)
 
 
 def future_kl(

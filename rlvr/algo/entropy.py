@@ -1,4 +1,4 @@
-"""Which tokens of a step an entropy rule is about, and what it adds to their loss.
+"""Which tokens of a step an entropy rule is about, and what it adds to their loss; the bonus's weight.
 
 Every choice is a quantile or a top-k over all tokens given: hand over the whole optimizer step.  Tokens
 that tie are chosen together, so order and splitting change nothing.  Shapes [B, T]; penalties as in kl.py.
@@ -10,13 +10,17 @@ import math
 
 import torch
 
+from rlvr.algo.ranks import ALONE, Ranks
 
-def forking_tokens(entropy_BT: torch.Tensor, mask_BT: torch.Tensor, *, share: float) -> torch.Tensor:
+
+def forking_tokens(
+    entropy_BT: torch.Tensor, mask_BT: torch.Tensor, *, share: float, ranks: Ranks = ALONE
+) -> torch.Tensor:
     """bool: the `share` of tokens with the highest entropy, where the text can fork (arXiv:2506.01939).
 
     The threshold is the quantile 1 - share, interpolated.
     """
-    sorted_N = entropy_BT[mask_BT].double().sort().values
+    sorted_N = ranks.gather(entropy_BT[mask_BT].double()).sort().values
     if not len(sorted_N):
         return mask_BT
     place = (len(sorted_N) - 1) * (1 - share)
@@ -25,18 +29,25 @@ def forking_tokens(entropy_BT: torch.Tensor, mask_BT: torch.Tensor, *, share: fl
 
 
 def covariances(
-    logprobs_BT: torch.Tensor, advantages_BT: torch.Tensor, mask_BT: torch.Tensor
+    logprobs_BT: torch.Tensor, advantages_BT: torch.Tensor, mask_BT: torch.Tensor, ranks: Ranks = ALONE
 ) -> torch.Tensor:
     """float64: (log pi - mean) * (A - mean), -inf where the mask is False (arXiv:2505.22617 eq. 10)."""
-    centred = []
-    for values_BT in (logprobs_BT.double(), advantages_BT.double()):
-        counted = torch.where(mask_BT, values_BT, torch.zeros_like(values_BT))
-        centred.append(counted - counted.sum() / mask_BT.sum().clamp_min(1))
-    return torch.where(mask_BT, centred[0] * centred[1], -torch.inf)
+    counted = [
+        torch.where(mask_BT, values_BT.double(), 0.0).double() for values_BT in (logprobs_BT, advantages_BT)
+    ]
+    sums = ranks.sum(torch.stack([*(values.sum() for values in counted), mask_BT.sum().double()]))
+    mean_logprob, mean_advantage = sums[:2] / sums[2].clamp_min(1)
+    return torch.where(mask_BT, (counted[0] - mean_logprob) * (counted[1] - mean_advantage), -torch.inf)
 
 
 def most_covariant(
-    covariance_BT: torch.Tensor, mask_BT: torch.Tensor, *, share: float, low: float, high: float
+    covariance_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    *,
+    share: float,
+    low: float,
+    high: float,
+    ranks: Ranks = ALONE,
 ) -> torch.Tensor:
     """bool: among tokens of covariance in [low, high] the highest, `share` of all tokens, at least one.
 
@@ -44,24 +55,42 @@ def most_covariant(
     which would depend on the order of the batch: we take the highest.
     """
     band_BT = mask_BT & (covariance_BT >= low) & (covariance_BT <= high)
-    return highest(covariance_BT, band_BT, max(1, int(share * int(mask_BT.sum()))))
+    return highest(covariance_BT, band_BT, max(1, int(share * int(ranks.sum(mask_BT.sum())))), ranks)
 
 
 def rare_tokens(
-    logprobs_BT: torch.Tensor, advantages_BT: torch.Tensor, mask_BT: torch.Tensor, *, share: float
+    logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    *,
+    share: float,
+    ranks: Ranks = ALONE,
 ) -> torch.Tensor:
     """bool: of the tokens with a negative advantage the `share` least likely, at least one (Lp-Reg)."""
     blamed_BT = mask_BT & (advantages_BT < 0)
-    return highest(-logprobs_BT, blamed_BT, max(1, int(share * int(blamed_BT.sum()))))
+    return highest(-logprobs_BT, blamed_BT, max(1, int(share * int(ranks.sum(blamed_BT.sum())))), ranks)
 
 
-def highest(values_BT: torch.Tensor, among_BT: torch.Tensor, count: int) -> torch.Tensor:
+def highest(
+    values_BT: torch.Tensor, among_BT: torch.Tensor, count: int, ranks: Ranks = ALONE
+) -> torch.Tensor:
     """bool: the `count` highest values where `among_BT` is True, and those equal to the last of them."""
-    found_N = values_BT[among_BT]
+    own_N = values_BT[among_BT]
+    found_N = ranks.gather(own_N.topk(min(count, len(own_N))).values)
     if not len(found_N):
         return among_BT
     threshold = found_N.topk(min(count, len(found_N))).values[-1]
     return among_BT & (values_BT >= threshold)
+
+
+def adapted(coef: float, entropy: float, *, target: float, step: float) -> tuple[float, float]:
+    """The bonus's weight in a step whose mean entropy is `entropy`, in nats, and the next step's `coef`.
+
+    Skywork-OR1, arXiv:2505.22312: it acts at the target and below, and grows by `step` there; above it
+    shrinks.  Never below 0, where it would push the entropy down.
+    """
+    is_low = entropy <= target
+    return (coef, coef + step) if is_low else (0.0, max(0.0, coef - step))
 
 
 def pull_to_proxy(logprobs_BT: torch.Tensor, log_proxy_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,6 +3,8 @@
     loss = -(stop_gradient(C) * log pi).sum()
     C    = n * k * w * c * A  -  sum over penalties of  n * coef * d(penalty)/d(log pi)
 
+    less sum(n * coef * H) where there is an entropy bonus, the one term of the whole vocabulary;
+
 n normaliser (aggregate.py), k what is kept (corrections.py, select.py), w rollout correction
 (corrections.py), c gate (gates.py), A advantage (advantages.py, credit.py), penalties (kl.py, entropy.py).
 One detached tensor, one backward pass: micro-batches, padding and order change no gradient.
@@ -44,7 +46,7 @@ class Tokens:
     reference: torch.Tensor | None = None
     """log pi_ref, where there is a KL penalty."""
     entropy: torch.Tensor | None = None
-    """Entropy of the choice in nats, for `top_entropy`."""
+    """Entropy H of the choice in nats, for `top_entropy` and `bonus`."""
     log_proxy: torch.Tensor | None = None
     """Log-probability under Lp-Reg's proxy, -inf for noise, for `lp_reg`."""
     kept: torch.Tensor | None = None
@@ -53,11 +55,11 @@ class Tokens:
     """bool: tokens that the entropy rule penalises; None is none."""
 
     def cleaned(self) -> Tokens:
-        """Detached, with 0 where the mask is False."""
+        """Detached, with 0 where the mask is False, in float32 at least."""
         return replace(
             self,
             **{
-                f.name: torch.where(self.mask, value.detach(), torch.zeros_like(value))
+                f.name: torch.where(self.mask, _wide(value.detach()), torch.zeros_like(_wide(value)))
                 for f in fields(self)
                 if f.name not in ("mask", "group") and (value := getattr(self, f.name)) is not None
             },
@@ -78,6 +80,8 @@ class Terms:
     """c."""
     kl: torch.Tensor
     """Value of the KL estimator, unweighted; 0 where off."""
+    bonus: torch.Tensor
+    """n * coef of the entropy bonus: multiply by H, sum and take off the loss; 0 where off."""
 
 
 def loss_terms(loss: Loss, tokens: Tokens, totals: Totals) -> Terms:
@@ -100,9 +104,25 @@ def loss_terms(loss: Loss, tokens: Tokens, totals: Totals) -> Terms:
         coefficient = coefficient - n * coef * slope
         surrogate = surrogate + n * coef * penalised
         kl = penalised if name == "kl" else kl
+    bonus = torch.zeros_like(n)
+    if loss.entropy == "bonus":
+        if t.entropy is None:
+            raise ValueError("loss.entropy = bonus needs the entropies")
+        bonus = n * loss.entropy_coef
+        surrogate = surrogate - bonus * t.entropy
     return Terms(
-        coefficient=coefficient, surrogate=surrogate, ratio=ratio, gate=c, kl=torch.where(t.mask, kl, 0.0)
+        coefficient=coefficient,
+        surrogate=surrogate,
+        ratio=ratio,
+        gate=c,
+        kl=torch.where(t.mask, kl, 0.0),
+        bonus=bonus,
     )
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    is_narrow = values.dtype in (torch.float16, torch.bfloat16)
+    return values.float() if is_narrow else values
 
 
 def gated(loss: Loss, t: Tokens) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -6,6 +6,8 @@ of logits is recomputed in the backward pass.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import log
 from typing import Any
 
 import torch
@@ -13,6 +15,36 @@ from torch.utils.checkpoint import checkpoint
 
 CHUNK_ELEMENTS = 2**26
 """Logits (tokens x vocabulary) that exist at once: 256 MiB in float32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What a policy says of each completion token, float32 [B, C]; 0 past a completion's end."""
+
+    logprobs: torch.Tensor
+    """log pi of the token, with gradient."""
+    entropy: torch.Tensor
+    """Entropy of the choice in nats; with gradient only where it was asked for."""
+    collision: torch.Tensor | None = None
+    """Sum over the vocabulary of pi^2, where it was asked for."""
+    log_proxy: torch.Tensor | None = None
+    """Lp-Reg's proxy, where it was asked for: log-probability among the tokens of at least `kappa` times the
+    likeliest's probability; -inf for a token that is not among them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is computed of a forward pass beside the log-probabilities and the value of the entropy."""
+
+    entropy_gradient: bool = False
+    """Differentiate the entropy."""
+    collision: bool = False
+    """See `Choices.collision`."""
+    kappa: float | None = None
+    """See `Choices.log_proxy`."""
+
+
+NOTHING_MORE = Wanted()
 
 
 def completion_logprobs(
@@ -23,11 +55,11 @@ def completion_logprobs(
     *,
     temperature: float,
     columns: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """float32 ([B, C], [B, C]): log pi of each completion token, and the entropy in nats (without gradient).
+    wanted: Wanted = NOTHING_MORE,
+) -> Choices:
+    """What the policy says of each completion token; C = `columns`, `ids_BT` is right-padded.
 
-    `ids_BT` is right-padded; C = `columns`; entries past a completion's end are 0.  The distribution is
-    softmax(logits / temperature), the one the completions were drawn from.
+    The distribution is softmax(logits / temperature), the one the completions were drawn from.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     # Padding stands to the right of everything that counts, so causal attention needs no mask.
@@ -36,25 +68,22 @@ def completion_logprobs(
     inside_BC = column_C < (lengths_B - prompt_lengths_B)[:, None]
     row_N, offset_N = inside_BC.nonzero(as_tuple=True)
     target_N = prompt_lengths_B[row_N] + offset_N
-    logprobs_N, entropy_N = _head(base, hidden_BTD[row_N, target_N - 1], ids_BT[row_N, target_N], temperature)
-    empty_BC = logprobs_N.new_zeros(inside_BC.shape)
-    return (
-        empty_BC.index_put((row_N, offset_N), logprobs_N),
-        empty_BC.detach().index_put((row_N, offset_N), entropy_N),
+    found = _head(base, hidden_BTD[row_N, target_N - 1], ids_BT[row_N, target_N], temperature, wanted)
+    empty_BC = torch.zeros(inside_BC.shape, device=inside_BC.device)
+    return Choices(
+        **{name: empty_BC.index_put((row_N, offset_N), values_N) for name, values_N in found.items()}
     )
 
 
 def _head(
-    model: Any, hidden_ND: torch.Tensor, targets_N: torch.Tensor, temperature: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+    model: Any, hidden_ND: torch.Tensor, targets_N: torch.Tensor, temperature: float, wanted: Wanted
+) -> dict[str, torch.Tensor]:
     head = model.get_output_embeddings()
     config = model.config.get_text_config()
 
-    def chunk(hidden_nD: torch.Tensor, targets_n: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def chunk(hidden_nD: torch.Tensor, targets_n: torch.Tensor) -> dict[str, torch.Tensor]:
         logits_nV = scale_logits(head(hidden_nD), config).float() / temperature
-        logprobs_nV = logits_nV.log_softmax(-1)
-        detached = logprobs_nV.detach()
-        return logprobs_nV.gather(-1, targets_n[:, None])[:, 0], -(detached.exp() * detached).sum(-1)
+        return _measures(logits_nV.log_softmax(-1), targets_n, wanted)
 
     rows = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
     if len(hidden_ND) <= rows:
@@ -63,7 +92,22 @@ def _head(
         checkpoint(chunk, h, t, use_reentrant=False)
         for h, t in zip(torch.split(hidden_ND, rows), torch.split(targets_N, rows), strict=True)
     ]
-    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _measures(logprobs_nV: torch.Tensor, targets_n: torch.Tensor, wanted: Wanted) -> dict[str, torch.Tensor]:
+    """The fields of `Choices` for n tokens."""
+    found = {"logprobs": logprobs_nV.gather(-1, targets_n[:, None])[:, 0]}
+    seen_nV = logprobs_nV if wanted.entropy_gradient else logprobs_nV.detach()
+    found["entropy"] = -(seen_nV.exp() * seen_nV).sum(-1)
+    seen_nV, drawn_n = logprobs_nV.detach(), found["logprobs"].detach()
+    if wanted.collision:
+        found["collision"] = (2 * seen_nV).exp().sum(-1)
+    if wanted.kappa is not None:
+        least_n = seen_nV.amax(-1) + log(wanted.kappa)
+        kept_nV = seen_nV.masked_fill(seen_nV < least_n[:, None], -torch.inf)
+        found["log_proxy"] = (drawn_n - kept_nV.logsumexp(-1)).masked_fill(drawn_n < least_n, -torch.inf)
+    return found
 
 
 def scale_logits(logits: torch.Tensor, config: Any) -> torch.Tensor:

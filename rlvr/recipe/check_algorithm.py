@@ -13,7 +13,7 @@ Findings = Iterator[tuple[tuple[str, ...], str]]
 
 def algorithm(loaded: Loaded) -> Findings:
     """Choices that contradict each other."""
-    for each in (_overlong, _oversample, _correction, _kl, _ratio, _baseline, _band):
+    for each in (_overlong, _oversample, _correction, _kl, _ratio, _baseline, _band, _bonus):
         yield from each(loaded)
 
 
@@ -97,14 +97,20 @@ def _baseline(loaded: Loaded) -> Findings:
     recipe = loaded.recipe
     algorithm, size = recipe.algorithm, recipe.sampling.group_size
     baseline, scale = algorithm.baseline, algorithm.scale
-    drawn = int(baseline.removeprefix("pass_at_")) if baseline.startswith("pass_at_") else 0
+    drawn = _drawn(baseline)
     if drawn >= size:
         yield (
             ("sampling.group_size", "algorithm.baseline", "algorithm.preset"),
             f"`algorithm.baseline = {baseline}` draws {drawn} of `sampling.group_size = {size}` completions: "
             "no two draws to compare; set a larger group_size",
         )
-    if (baseline.startswith("pass_at_") or baseline == "signed") and scale not in ("none", "token_whiten"):
+    if baseline == "optimal_token" and scale not in ("none", "token_whiten"):
+        yield (
+            ("algorithm.scale", "algorithm.baseline", "algorithm.preset"),
+            f"`algorithm.scale = {scale}` is of sequences, and `baseline = optimal_token` is of tokens; "
+            "set scale to none or token_whiten",
+        )
+    if (drawn or baseline == "signed") and scale not in ("none", "token_whiten"):
         yield (
             ("algorithm.scale", "algorithm.baseline", "algorithm.preset"),
             f"`algorithm.baseline = {baseline}` yields advantages of a scale of its own; "
@@ -124,6 +130,11 @@ def _baseline(loaded: Loaded) -> Findings:
         )
 
 
+def _drawn(baseline: str) -> int:
+    """k of `pass_at_k`, else 0."""
+    return int(baseline.removeprefix("pass_at_")) if baseline.startswith("pass_at_") else 0
+
+
 def _band(loaded: Loaded) -> Findings:
     algorithm = loaded.recipe.algorithm
     if algorithm.entropy == "clip_cov" and algorithm.cov_low >= algorithm.cov_high:
@@ -134,11 +145,34 @@ def _band(loaded: Loaded) -> Findings:
         )
 
 
+def _bonus(loaded: Loaded) -> Findings:
+    algorithm = loaded.recipe.algorithm
+    if algorithm.entropy == "bonus" and not algorithm.entropy_coef and algorithm.entropy_target is None:
+        yield (
+            ("algorithm.entropy_coef", "algorithm.entropy", "algorithm.preset"),
+            "`algorithm.entropy = bonus` of `entropy_coef = 0` does nothing without an entropy_target; "
+            "set entropy_coef above 0, for example 0.001, or an entropy_target, for example 0.2",
+        )
+
+
 def algorithm_doubts(loaded: Loaded) -> Findings:
     """What works, but hardly as it is meant."""
     yield from _unread(loaded)
     algorithm = loaded.recipe.algorithm
-    if algorithm.baseline in ("none", "signed") and algorithm.zero_variance == "drop":
+    if algorithm.entropy == "bonus" and algorithm.entropy_coef >= LARGE_BONUS:
+        yield (
+            ("algorithm.entropy_coef", "algorithm.entropy", "algorithm.preset"),
+            f"`algorithm.entropy_coef = {shown(algorithm.entropy_coef)}` is much for an entropy bonus: the "
+            "policy may go random; 0.001 is usual",
+        )
+    drawn, size = _drawn(algorithm.baseline), loaded.recipe.sampling.group_size
+    if drawn > 1 and size < 2 * drawn:
+        yield (
+            ("sampling.group_size", "algorithm.baseline", "algorithm.preset"),
+            f"`algorithm.baseline = {algorithm.baseline}` learns from groups with at least {drawn} wrong "
+            f"completions alone, of `sampling.group_size = {size}`: few have them; use {4 * drawn} or so",
+        )
+    if algorithm.baseline in ("none", "signed", "greedy") and algorithm.zero_variance == "drop":
         yield (
             ("algorithm.zero_variance", "algorithm.baseline", "algorithm.preset"),
             "`algorithm.zero_variance = drop` leaves out groups whose scores are all equal, from which "
@@ -159,6 +193,8 @@ def _unread(loaded: Loaded) -> Findings:
             )
 
 
+LARGE_BONUS = 0.1
+"""Ours; trainers use 0.0001 to 0.01."""
 MASKS = ("token_mask", "sequence_mask", "geo_mask", "geo_mask_token")
 READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "clip_low": ("gate", ("clip", "gmpo")),
@@ -175,7 +211,9 @@ READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "correction_high": ("correction", ("token_truncate", "sequence_truncate", "k3_mask", *MASKS)),
     "length_constant": ("aggregation", ("seq_mean_token_sum",)),
     "entropy_share": ("entropy", ("top_entropy", "clip_cov", "kl_cov", "lp_reg")),
-    "entropy_coef": ("entropy", ("kl_cov", "lp_reg")),
+    "entropy_coef": ("entropy", ("bonus", "kl_cov", "lp_reg")),
+    "entropy_target": ("entropy", ("bonus",)),
+    "entropy_step": ("entropy", ("bonus",)),
     "cov_low": ("entropy", ("clip_cov",)),
     "cov_high": ("entropy", ("clip_cov",)),
     "lp_reg_kappa": ("entropy", ("lp_reg",)),

@@ -27,8 +27,10 @@ class Algorithm(BaseModel):
         "pass_at_4",
         "pass_at_8",
         "pass_at_16",
+        "greedy",
+        "optimal_token",
     ]
-    """What a reward is compared with: its group, its siblings, OPO's mean; ±1 by right and wrong; pass@k."""
+    """What a reward is compared with: group, siblings, a greedy completion, a token's own; ±1; pass@k."""
     scale: Literal[
         "none",
         "group_std",
@@ -104,12 +106,16 @@ class Algorithm(BaseModel):
     """Weight of that penalty."""
     rollout_penalty: float = Field(ge=0)
     """Weight of log(pi/rollout)^2, a pull towards the policy that sampled; 0 is off."""
-    entropy: Literal["off", "top_entropy", "clip_cov", "kl_cov", "lp_reg"]
-    """Guard of exploration: learn at forks alone, spare or hold back covariant tokens, protect rare ones."""
+    entropy: Literal["off", "bonus", "top_entropy", "clip_cov", "kl_cov", "lp_reg"]
+    """Guard of exploration: reward entropy, learn at forks alone, spare or hold back covariant tokens, ..."""
     entropy_share: float = Field(gt=0, le=1)
     """Share of tokens that the guard picks, over the whole step; `lp_reg`: of those with A < 0."""
     entropy_coef: float = Field(ge=0)
-    """`kl_cov`, `lp_reg`: weight of the penalty on those tokens (kl_cov's is 0 where minibatches = 1)."""
+    """Weight of the bonus; of the penalty of `kl_cov` (idle where minibatches = 1) and `lp_reg`."""
+    entropy_target: float | None = Field(gt=0)
+    """`bonus`: mean entropy in nats above which it pauses and its weight falls, else grows; null is off."""
+    entropy_step: float = Field(gt=0)
+    """`bonus` with a target: what its weight, at first `entropy_coef`, falls or grows by in a step."""
     cov_low: float = Field(ge=0)
     """`clip_cov`: lower end of the band of covariances."""
     cov_high: float = Field(gt=0)

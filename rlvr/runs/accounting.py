@@ -2,6 +2,9 @@
 
     issued = scored (right + wrong) + no_answer + timeout + error
 
+The greedy completion that a baseline asks for beside a group is issued, checked and counted as any other,
+but has no part in rewards and in what is said of groups.
+
 `truncated` is counted apart: a completion cut at the limit has one of these verdicts as well.  So is what a
 judge said: a verifier that may ask one says in its part `judged` whether it did.
 """
@@ -20,16 +23,17 @@ JUDGED = ".judged"
 
 def tally(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     """Metrics of all completions of a step, trained on or not; shares are of the completions issued."""
-    completions = [c for g in groups for c in g.group.completions]
+    everything = [*groups, *(g.greedy for g in groups if g.greedy)]
+    completions = [c for g in everything for c in g.group.completions]
     if not completions:
         return {"verify/issued": 0.0}
-    status: Counter[str] = Counter(v.status for g in groups for v in g.verdicts)
+    status: Counter[str] = Counter(v.status for g in everything for v in g.verdicts)
     lengths = [len(c.token_ids) for c in completions]
     cut = sum(c.finish == "length" for c in completions)
     issued = len(completions)
     return {
         **_rewards(groups),
-        **_judged(groups, issued),
+        **_judged(everything, issued),
         "verify/issued": float(issued),
         "verify/scored": float(status["right"] + status["wrong"]),
         "verify/no_answer": float(status["no_answer"]),
@@ -51,10 +55,12 @@ def _rewards(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     """Reward statistics, and the shares of groups that cannot teach."""
     rewards = [r for g in groups for r in g.rewards if r is not None]
     scores = [{v.score for v in g.verdicts if v.status != "error"} for g in groups]
+    greedy = [r for g in groups if g.greedy for r in g.greedy.rewards if r is not None]
     verdicts = [{v.status == "right" for v in g.verdicts if v.status != "error"} for g in groups]
     return {
         "reward/mean": fmean(rewards) if rewards else float("nan"),
         "reward/std": pstdev(rewards) if rewards else float("nan"),
+        **({"reward/greedy_mean": fmean(greedy)} if greedy else {}),
         "batch/zero_variance_share": sum(len(group) <= 1 for group in scores) / len(groups),
         "batch/all_right_share": sum(v == {True} for v in verdicts) / len(groups),
         "batch/all_wrong_share": sum(v == {False} for v in verdicts) / len(groups),

@@ -95,6 +95,9 @@ def _register(rows: Iterable[Metric]) -> dict[str, Metric]:
 METRICS = _register(
     [
         _row("reward/mean", "reward", "up", "mean reward of the completions that have one", rules.no_reward),
+        _row(
+            "reward/greedy_mean", "reward", "up", "mean reward of the greedy completions (`greedy` baseline)"
+        ),
         _row("reward/std", "reward", "neither", "its standard deviation over the step"),
         _row("verify/right_share", "share", "up", "completions judged right, of all issued"),
         _row("verify/no_answer_share", "share", "down", "completions without an answer to check"),
@@ -186,6 +189,8 @@ METRICS = _register(
         _row("loss/ratio_mean", "ratio", "neither", "mean of current over old probability; 1 on policy"),
         _row("loss/clip_low_share", "share", "down", "tokens stopped by the lower clip", rules.clipped),
         _row("loss/clip_high_share", "share", "down", "tokens stopped by the upper clip", rules.clipped),
+        _row("loss/pushed_share", "share", "neither", "tokens that the loss pushes up or down at all"),
+        _row("loss/entropy_coef", "weight", "neither", "weight of the entropy bonus from the next step on"),
         _row("loss/approx_kl_nats", "nats", "down", "k3 estimate of KL from old to current policy"),
         _row("loss/kl_ref_nats", "nats", "down", "penalised KL towards the starting model"),
         _row("optim/grad_norm", "norm", "neither", "gradient norm before clipping", rules.not_finite),

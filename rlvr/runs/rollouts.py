@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Rollout:
     answer: str
     """What it was checked against, as JSON."""
     sibling: int
-    """Its index in the group."""
+    """Its index in the group; -1: the greedy completion beside it, a baseline that trains nothing."""
     completion: str
     """The text."""
     tokens: int
@@ -81,6 +81,8 @@ _SCHEMA = pa.schema([(field.name, _TYPES[str(field.type)]) for field in fields(R
 def rollouts(step: int, groups: Sequence[ScoredGroup]) -> Iterator[Rollout]:
     """Every completion of a step; text is made fit for files (see `fit`)."""
     for scored in groups:
+        if scored.greedy is not None:
+            yield from (replace(row, sibling=-1) for row in rollouts(step, [scored.greedy]))
         problem = scored.group.problem
         question = next((m.content for m in reversed(problem.messages) if m.role == "user"), "")
         answer = json.dumps(plain(problem.answer), ensure_ascii=False, allow_nan=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from rlvr.algo.advantages import ALONE, group_advantages
+from rlvr.algo.advantages import UNCOMPARED, group_advantages
+from rlvr.algo.ranks import ALONE, Ranks
 from rlvr.types import Batch, ScoredGroup
 
 
@@ -37,8 +38,11 @@ def pack(
     epsilon: float,
     mask_truncated: bool,
     device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> Batch:
     """All completions of `groups` with their advantages, right-padded, in the order given.
+
+    `groups` are this rank's; the greedy completion beside a group is no part of it, only what it earned.
 
     A completion without a reward keeps its place but not one token of it counts; truncated ones likewise with
     `mask_truncated`, and the only one left of its group where tokens are whitened.  Token statistics follow
@@ -51,18 +55,26 @@ def pack(
     ]
     prompt_lengths_B = torch.tensor([len(prompt) for _, prompt, _, _ in rows])
     completion_lengths_B = torch.tensor([len(c.token_ids) for _, _, c, _ in rows])
-    rewards_B = torch.tensor([float("nan") if r is None else r for _, _, _, r in rows], dtype=torch.float64)
+    rewards_B = _rewards(reward for _, _, _, reward in rows)
+    greedy_B = _rewards(g.greedy.rewards[0] if g.greedy else None for g in groups for _ in g.rewards)
     group_B = torch.tensor([index for index, _, _, _ in rows])
     counts_B = ~rewards_B.isnan()
     if mask_truncated:
         counts_B &= torch.tensor([c.finish != "length" for _, _, c, _ in rows])
-    if scale == "token_whiten" and baseline not in ALONE:
+    if scale == "token_whiten" and baseline not in UNCOMPARED:
         known = (~rewards_B.isnan()).long()
         counts_B &= torch.zeros(len(groups), dtype=torch.long).index_add(0, group_B, known)[group_B] > 1
     inside_BC = torch.arange(int(completion_lengths_B.max())) < completion_lengths_B[:, None]
     mask_BC = inside_BC & counts_B[:, None]
     advantages_B = group_advantages(
-        rewards_B, group_B, mask_BC.sum(-1), baseline=baseline, scale=scale, epsilon=epsilon
+        rewards_B,
+        group_B,
+        mask_BC.sum(-1),
+        baseline=baseline,
+        scale=scale,
+        epsilon=epsilon,
+        greedy_B=greedy_B,
+        ranks=ranks,
     )
     batch = Batch(
         ids_BT=pad_sequence([torch.tensor(p + c.token_ids) for _, p, c, _ in rows], batch_first=True),
@@ -77,6 +89,11 @@ def pack(
         ),
     )
     return Batch(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
+
+
+def _rewards(rewards: Iterable[float | None]) -> torch.Tensor:
+    """float64, NaN where not known."""
+    return torch.tensor([float("nan") if r is None else r for r in rewards], dtype=torch.float64)
 
 
 def take(batch: Batch, rows: torch.Tensor) -> Batch:
@@ -95,10 +112,13 @@ def take(batch: Batch, rows: torch.Tensor) -> Batch:
     )
 
 
-def minibatches(batch: Batch, count: int) -> list[torch.Tensor]:
-    """Rows of each of `count` updates, whole groups together, as equal as the number of groups allows."""
+def minibatches(batch: Batch, count: int, ranks: Ranks = ALONE) -> list[torch.Tensor]:
+    """Rows of each of `count` updates, whole groups together, as equal as the number of groups allows.
+
+    As many on each rank: one with fewer groups than the others has updates without a row.
+    """
     groups = torch.unique(batch.group_B)
-    parts = torch.tensor_split(groups, min(count, len(groups)))
+    parts = torch.tensor_split(groups, min(count, int(ranks.most(len(groups)))))
     return [torch.isin(batch.group_B, part).nonzero()[:, 0] for part in parts]
 
 

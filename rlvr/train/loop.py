@@ -102,6 +102,7 @@ def _steps(run: Run, state: State) -> None:
             seed=recipe.run.seed,
             mask_truncated=recipe.algorithm.overlong == "mask",
             practice=run.practice,
+            greedy=recipe.algorithm.baseline == "greedy",
         )
         _publish(run, state.step)
         feed = Feed(
@@ -197,9 +198,11 @@ def _learn(run: Run, state: State, taken: Taken) -> dict[str, float]:
         micro_batch_tokens=spec.micro_batch_tokens,
         max_grad_norm=spec.max_grad_norm,
     )
-    metrics = update(
-        run.model, run.reference, run.optimizers[0], batch, build.loss(algorithm), settings, rate
-    )
+    loss = build.loss(algorithm)
+    if loss.adapts and state.entropy_coef is not None:
+        loss = replace(loss, entropy_coef=state.entropy_coef)
+    metrics = update(run.model, run.reference, run.optimizers[0], batch, loss, settings, rate)
+    state.entropy_coef = metrics.get("loss/entropy_coef")
     state.skipped_in_a_row = state.skipped_in_a_row + 1 if metrics["optim/skipped"] else 0
     return metrics
 

@@ -52,6 +52,8 @@ class State:
     """Updates left out one after the other since gradients were not finite."""
     memory: Memory = BLANK
     """What is known of the problems."""
+    entropy_coef: float | None = None
+    """Weight of the entropy bonus, where the recipe lets it adapt; None: as the recipe says."""
 
     @property
     def name(self) -> str:

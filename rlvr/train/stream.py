@@ -73,6 +73,8 @@ class Stream:
     """Truncated completions are out of the loss."""
     practice: Practice = field(default_factory=Practice)
     """What comes back."""
+    greedy: bool = False
+    """One greedy completion beside each group, for a baseline."""
 
     def take(self, count: int, step: int, cursor: int, progress: Progress, memory: Memory = BLANK) -> Taken:
         """`count` groups for `step` from problem `cursor` on (fewer kept where zero variance is dropped).
@@ -125,12 +127,13 @@ class Stream:
     ) -> dict[str, float]:
         """Times; what was sampled and not trained on, the price of dropping; how full the batch is."""
         tokens = sum(len(c.token_ids) for g in groups for c in g.group.completions)
+        beside = sum(len(c.token_ids) for g in groups if g.greedy for c in g.greedy.group.completions)
         fresh = [c for g in kept for c in g.group.completions[: len(g.rewards) - g.replayed]]
         used = sum(len(c.token_ids) for c in fresh)
         return {
             "time/sample_s": seconds["sample"],
             "time/verify_s": seconds["verify"],
-            "rollout/tokens_per_s": tokens / max(seconds["sample"], 1e-9),
+            "rollout/tokens_per_s": (tokens + beside) / max(seconds["sample"], 1e-9),
             "batch/groups": float(len(kept)),
             "batch/dropped_groups": float(len(groups) - len(kept)),
             "batch/dropped_tokens_share": 1 - used / max(tokens, 1),
@@ -172,19 +175,29 @@ class Stream:
         self, requests: Sequence[Request], seconds: dict[str, float], progress: Progress
     ) -> list[ScoredGroup]:
         started = perf_counter()
-        progress("sample", 0, len(requests))
-        pending: dict[int, Pending] = {}
-        for index, group in self.engine.generate(requests, self.sampling):
-            pending[index] = self.scorer.submit(group, requests[index].seeds[0] % 2**32)
-            progress("sample", len(pending), len(requests))
+        drawn = self._draw(requests, self.sampling, progress)
+        beside: list[Pending] = []
+        if self.greedy:
+            asked = [replace(request, seeds=request.seeds[:1]) for request in requests]
+            beside = self._draw(asked, replace(self.sampling, temperature=0.0), progress)
         sampled = perf_counter()
         scored = []
-        for index in range(len(requests)):
+        for index, pending in enumerate(drawn):
             progress("verify", index, len(requests))
-            scored.append(pending[index].result())
+            group = pending.result()
+            scored.append(replace(group, greedy=beside[index].result()) if beside else group)
         seconds["sample"] += sampled - started
         seconds["verify"] += perf_counter() - sampled
         return scored
+
+    def _draw(self, requests: Sequence[Request], sampling: Sampling, progress: Progress) -> list[Pending]:
+        """The groups of `requests`; each went to the verifiers when its last completion had ended."""
+        progress("sample", 0, len(requests))
+        pending: dict[int, Pending] = {}
+        for index, group in self.engine.generate(requests, sampling):
+            pending[index] = self.scorer.submit(group, requests[index].seeds[0] % 2**32)
+            progress("sample", len(pending), len(requests))
+        return [pending[index] for index in range(len(requests))]
 
 
 class Feed:

@@ -93,7 +93,7 @@ def imitate(
     rows = torch.arange(len(batch.lengths_B), device=batch.ids_BT.device)
     model.train(model.is_gradient_checkpointing)
     for micro in (take(batch, part) for part in micro_batches(batch, rows, token_budget)):
-        logprobs, _ = completion_logprobs(
+        said = completion_logprobs(
             model,
             micro.ids_BT,
             micro.prompt_lengths_B,
@@ -101,7 +101,7 @@ def imitate(
             temperature=1.0,
             columns=micro.mask_BC.shape[1],
         )
-        loss = -(micro.advantages_BC * logprobs).sum() / total
+        loss = -(micro.advantages_BC * said.logprobs).sum() / total
         loss.backward()  # type: ignore[no-untyped-call]
         value += float(loss.detach())
     norm, updated = optim.step(optimizers, learning_rate, MAX_GRAD_NORM)

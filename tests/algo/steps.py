@@ -20,11 +20,12 @@ def advantages_of(loss: Loss, x: dict) -> torch.Tensor:
     """float64 [B, T], 0 where the mask is False."""
     advantages = group_advantages(
         x["rewards"], x["group"], x["mask"].sum(-1),
-        baseline=loss.baseline, scale=loss.scale, epsilon=loss.advantage_epsilon,
+        baseline=loss.baseline, scale=loss.scale, epsilon=loss.advantage_epsilon, greedy_B=x.get("greedy"),
     )[:, None].expand(x["mask"].shape).double()  # fmt: skip
     return step_advantages(
         loss, advantages, x["mask"], x["group"],
         old=x.get("old"), reference=x.get("ref"), entropy_BT=x.get("entropy"),
+        collision=x.get("collision"),
     )  # fmt: skip
 
 

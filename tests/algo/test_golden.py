@@ -47,6 +47,7 @@ CASES = [
     ("sapo_1.0_1.05", "sapo", {}),
     ("rloo_reinforce", "rloo", {"kl": "off"}),
     ("opo_reinforce", "opo", {}),
+    ("remax_reinforce", "remax", {"kl": "off"}),
     ("maxrl_reinforce", "maxrl", {}),
     ("reinforce_pp_beta0.01_eps0.2", "reinforce_pp", {}),
     ("reinforce_pp_baseline_k2_beta0.01", "reinforce_pp_baseline", {}),
@@ -82,14 +83,13 @@ CASES = [
     ("forking_top20pct_keptdenom", "forking20", KEPT),
     ("fipo_decay1_range0.2_highonly", "fipo", {"future_decay": 1.0}),
     ("m2po_tau0.04_fulldenom", "m2po", {}),
+    # The value is whole; the gradient is that of the sampled tokens, the golden entropies being constants:
+    # that of the vocabulary is in tests/policy/test_logprobs.py and tests/algo/test_updates.py.
+    ("skywork_entropy_bonus_0.01", "skywork_or1", {"entropy_coef": 0.01}),
 ]
 OTHERS = {
     # Compared below: the gradient, and the value by the ratio where ours is logged by log pi.
     "prime_rl_default_tv0.15_kltau1e-3",
-    # One more, greedy completion a problem is wanted: the stream samples none.
-    "remax_reinforce",
-    # The gradient of an entropy goes through the whole vocabulary (policy/logprobs.py keeps none).
-    "skywork_entropy_bonus_0.01",
 }
 
 
@@ -104,9 +104,11 @@ def garbage(name: str) -> torch.Tensor:
 
 
 def inputs() -> dict:
+    group = torch.tensor(GOLDEN["inputs"]["group"])
     return {
         "mask": torch.tensor(GOLDEN["inputs"]["mask"]).bool(),
-        "group": torch.tensor(GOLDEN["inputs"]["group"]),
+        "group": group,
+        "greedy": torch.tensor(GOLDEN["inputs"]["greedy_reward"], dtype=torch.float64)[group],
         "rewards": torch.tensor(GOLDEN["inputs"]["reward"], dtype=torch.float64),
         "logp": garbage("logp"),
         "old": garbage("old_logp"),
@@ -159,13 +161,13 @@ def test_prime_rl_has_the_gradient_and_by_its_own_count_the_value():
         ("magistral_ddof0", "group_mean", "batch_whiten", 1e-6),
         ("opo", "length_weighted", "none", 1e-6),
         ("maxrl", "group_mean", "group_mean", 1e-6),
+        ("remax", "greedy", "none", 1e-6),
     ],
 )
 def test_advantages(golden, baseline, scale, epsilon):
     x = inputs()
-    got = group_advantages(
-        x["rewards"], x["group"], x["mask"].sum(-1), baseline=baseline, scale=scale, epsilon=epsilon
-    )
+    rule = {"baseline": baseline, "scale": scale, "epsilon": epsilon, "greedy_B": x["greedy"]}
+    got = group_advantages(x["rewards"], x["group"], x["mask"].sum(-1), **rule)
     torch.testing.assert_close(got, torch.tensor(GOLDEN["advantages"][golden]), atol=1e-6, rtol=0)
 
 
@@ -215,8 +217,8 @@ def test_uniform_groups_learn_by_entropy(golden, sign):
     torch.testing.assert_close(got, expected, atol=1e-9, rtol=0)
 
 
-# ReMax wants a greedy completion, GDPO several rewards of each completion; a batch carries one.
-NO_SUCH_ADVANTAGES = {"remax", "gdpo_ddof1"}
+# GDPO wants several rewards of each completion; a batch carries one.
+NO_SUCH_ADVANTAGES = {"gdpo_ddof1"}
 
 
 def test_no_golden_advantage_is_forgotten():

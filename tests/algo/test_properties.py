@@ -20,7 +20,7 @@ from rlvr.algo.select import select
 from rlvr.recipe.presets import PRESETS
 from tests.algo.steps import advantages_of, loss_of, terms_of
 
-BY_TOKEN = ("logp", "old", "mu", "ref", "entropy", "proxy")
+BY_TOKEN = ("logp", "old", "mu", "ref", "entropy", "proxy", "collision")
 VARIANTS = {
     **{preset: (preset, {}) for preset in PRESETS},
     "kept": ("forking20", {"denominator": "kept", "aggregation": "seq_mean_token_mean"}),
@@ -55,6 +55,8 @@ def batch(seed: int, groups: int = 3, siblings: int = 4, tokens: int = 6):
         "ref": near(),
         "entropy": torch.rand(b, tokens, generator=g, dtype=torch.float64),
         "proxy": proxy,
+        "collision": torch.rand(b, tokens, generator=g, dtype=torch.float64),
+        "greedy": torch.rand(groups, generator=g, dtype=torch.float64).repeat_interleave(siblings),
         "mask": mask,
         "rewards": rewards,
         "group": torch.arange(groups).repeat_interleave(siblings),
@@ -208,12 +210,15 @@ def test_unknown_rewards_have_no_part_in_any_advantage(baseline, scale):
     known = ~rewards.isnan()
     tokens = x["mask"].sum(-1)
     settings_ = {"baseline": baseline, "scale": scale, "epsilon": 1e-6}
-    got = group_advantages(rewards, x["group"], tokens, **settings_)
+    greedy = x["greedy"]
+    got = group_advantages(rewards, x["group"], tokens, **settings_, greedy_B=greedy)
     assert (got[~known] == 0).all()
     assert got.isfinite().all()
-    alone = group_advantages(rewards[known], x["group"][known], tokens[known], **settings_)
+    alone = group_advantages(
+        rewards[known], x["group"][known], tokens[known], **settings_, greedy_B=greedy[known]
+    )
     torch.testing.assert_close(got[known], alone)
-    empty = group_advantages(rewards * torch.nan, x["group"], tokens, **settings_)
+    empty = group_advantages(rewards * torch.nan, x["group"], tokens, **settings_, greedy_B=greedy)
     assert not empty.any()
 
 

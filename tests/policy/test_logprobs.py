@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from rlvr.policy import logprobs
-from rlvr.policy.logprobs import completion_logprobs
+from rlvr.policy.logprobs import Wanted, completion_logprobs
 from rlvr.policy.model import add_lora
 from tests.tiny import tiny
 
@@ -111,17 +111,100 @@ def test_values_entropies_and_gradients_are_the_naive_ones(name, rows, monkeypat
     model = MODELS[name]()
     monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", rows * 47)
     ids, prompts, lengths, columns = batch()
-    found, entropy = completion_logprobs(model, ids, prompts, lengths, temperature=0.7, columns=columns)
+    said = completion_logprobs(model, ids, prompts, lengths, temperature=0.7, columns=columns)
+    found, entropy = said.logprobs, said.entropy
     expected, expected_entropy = naive(model, 0.7)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(entropy, expected_entropy.detach(), atol=1e-5, rtol=0)
     assert not entropy.requires_grad
+    assert said.collision is None
+    assert said.log_proxy is None
     assert (found[3] == 0).all(), "an empty completion has no token"
     ours, theirs = gradients(model, found), gradients(model, expected)
     assert ours.keys() == theirs.keys()
     for key, gradient in ours.items():
         torch.testing.assert_close(gradient, theirs[key], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_gradient_of_the_entropy_is_the_naive_one(name, rows, monkeypatch):
+    """Through the whole vocabulary, chunk by chunk, beside that of the log-probabilities."""
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", rows * 47)
+    ids, prompts, lengths, columns = batch()
+    wanted = Wanted(entropy_gradient=True)
+    said = completion_logprobs(model, ids, prompts, lengths, temperature=0.7, columns=columns, wanted=wanted)
+    expected_logprobs, expected = naive(model, 0.7)
+    torch.testing.assert_close(said.entropy, expected, atol=1e-5, rtol=0)
+    alone, theirs_alone = gradients(model, said.entropy), gradients(model, expected)
+    assert max(float(g.abs().max()) for g in theirs_alone.values()) > 1e-2
+    said = completion_logprobs(model, ids, prompts, lengths, temperature=0.7, columns=columns, wanted=wanted)
+    expected_logprobs, expected = naive(model, 0.7)
+    both = gradients(model, said.logprobs - 0.3 * said.entropy)
+    theirs_both = gradients(model, expected_logprobs - 0.3 * expected)
+    for ours, theirs in ((alone, theirs_alone), (both, theirs_both)):
+        assert ours.keys() == theirs.keys()
+        for key, gradient in ours.items():
+            torch.testing.assert_close(gradient, theirs[key], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_all_logits_never_exist_at_once(rows, story, monkeypatch):
+    """Nor is any tensor of more rows than a chunk kept for the backward pass, entropy or not."""
+    model, _ = story
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", rows * vocabulary)
+    ids, prompts, lengths, columns = batch()
+    kept = []
+
+    def keep(tensor):
+        if tensor.ndim and tensor.shape[-1] == vocabulary:
+            kept.append(tensor.numel() // vocabulary)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        said = completion_logprobs(
+            model, ids, prompts, lengths, temperature=0.7, columns=columns,
+            wanted=Wanted(entropy_gradient=True),
+        )  # fmt: skip
+    tokens = int((lengths - prompts).sum())
+    if rows < tokens:
+        assert kept == [], "chunks are recomputed, not kept"
+    else:
+        assert tokens in kept, "the hook sees what is kept"
+    (said.logprobs + said.entropy).sum().backward()
+
+
+KAPPA = 0.05
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_collision_and_proxy_are_the_naive_ones(rows, story, monkeypatch):
+    model, _ = story
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", rows * 47)
+    ids, prompts, lengths, columns = batch()
+    said = completion_logprobs(
+        model, ids, prompts, lengths, temperature=0.7, columns=columns,
+        wanted=Wanted(collision=True, kappa=KAPPA),
+    )  # fmt: skip
+    assert not said.collision.requires_grad
+    assert not said.log_proxy.requires_grad
+    noise = 0
+    for row, (start, end) in enumerate(zip(prompts.tolist(), lengths.tolist(), strict=True)):
+        probabilities = (model(ids[row : row + 1, :end]).logits[0] / 0.7).softmax(-1).tolist()
+        for t in range(start, end):
+            choices, token = probabilities[t - 1], int(ids[row, t])
+            kept = [p for p in choices if p >= KAPPA * max(choices)]
+            share = choices[token] / sum(kept) if choices[token] in kept else 0.0
+            assert float(said.log_proxy[row, t - start].exp()) == pytest.approx(share, abs=1e-6)
+            assert float(said.collision[row, t - start]) == pytest.approx(sum(p * p for p in choices))
+            noise += not share
+        assert not said.log_proxy[row, end - start :].any()
+        assert not said.collision[row, end - start :].any()
+    assert 0 < noise < int((lengths - prompts).sum()), "kappa divides nothing here"
 
 
 def test_padding_does_not_matter(story):
@@ -130,9 +213,9 @@ def test_padding_does_not_matter(story):
         completion_logprobs(model, ids, prompts, lengths, temperature=1.0, columns=columns)
         for ids, prompts, lengths, columns in (batch(0), batch(33), batch(5, wider=40))
     ]
-    for found, entropy in results[1:]:
-        torch.testing.assert_close(found, results[0][0], atol=1e-6, rtol=0)
-        torch.testing.assert_close(entropy, results[0][1], atol=1e-6, rtol=0)
+    for said in results[1:]:
+        torch.testing.assert_close(said.logprobs, results[0].logprobs, atol=1e-6, rtol=0)
+        torch.testing.assert_close(said.entropy, results[0].entropy, atol=1e-6, rtol=0)
 
 
 def test_the_scaled_heads_really_differ_from_a_plain_one():

@@ -37,7 +37,7 @@ def test_a_key_in_words() -> None:
         ("algorithm.preset", "lp_reg: Lp-Reg, arXiv:2510.03222"),
         (
             "algorithm.entropy",
-            "the preset's: default off, kl_cov kl_cov, clip_cov clip_cov, forking20 top_entropy",
+            "the preset's: default off, skywork_or1 bonus, kl_cov kl_cov, clip_cov clip_cov",
         ),
         ("algorithm.aggregation", "`prompt_mean_token_mean`"),
         ("algorithm.m2_limit", "a number > 0 or null"),

@@ -48,9 +48,9 @@ def check_logprobs(model, groups, temperature):
     )
     columns = int((lengths - prompts).max())
     with torch.no_grad():
-        expected, _ = completion_logprobs(
+        expected = completion_logprobs(
             model, ids, prompts, lengths, temperature=temperature, columns=columns
-        )
+        ).logprobs
     for row, (_, completion) in zip(expected, rows, strict=True):
         assert len(completion.logprobs) == len(completion.token_ids)
         torch.testing.assert_close(

@@ -12,6 +12,7 @@ from rlvr.recipe.schema import Algorithm
 from rlvr.train.batch import pack
 from rlvr.train.update import UpdateSettings, update
 from rlvr.types import Completion, Message, Problem, Request, Sampling, ScoredGroup, Verdict
+from tests.algo.test_updates import greedy
 from tests.tiny import engine_of, tiny
 
 RATE = 0.5
@@ -37,6 +38,7 @@ def sampled(model, tokenizer, rewards=REWARDS):
             group=drawn[g],
             verdicts=tuple(Verdict(score=r or 0.0, status="error" if r is None else "wrong") for r in row),
             rewards=row,
+            greedy=greedy(drawn[g], 0.5),
         )
         for g, row in enumerate(rewards)
     ]
