@@ -5,6 +5,7 @@ import torch
 from rlvr import build
 from rlvr.algo.advantages import group_advantages
 from rlvr.algo.loss import Loss, Terms, Tokens, loss_terms
+from rlvr.algo.ranks import ALONE, Ranks
 from rlvr.algo.select import select, step_advantages
 from rlvr.recipe.schema import Algorithm
 
@@ -16,28 +17,29 @@ def loss_of(preset: str, **changes) -> Loss:
     return build.loss(Algorithm.model_validate({"preset": preset, **changes}))
 
 
-def advantages_of(loss: Loss, x: dict) -> torch.Tensor:
+def advantages_of(loss: Loss, x: dict, ranks: Ranks = ALONE) -> torch.Tensor:
     """float64 [B, T], 0 where the mask is False."""
     advantages = group_advantages(
         x["rewards"], x["group"], x["mask"].sum(-1),
         baseline=loss.baseline, scale=loss.scale, epsilon=loss.advantage_epsilon, greedy_B=x.get("greedy"),
+        ranks=ranks,
     )[:, None].expand(x["mask"].shape).double()  # fmt: skip
     return step_advantages(
         loss, advantages, x["mask"], x["group"],
         old=x.get("old"), reference=x.get("ref"), entropy_BT=x.get("entropy"),
-        collision=x.get("collision"),
+        collision=x.get("collision"), ranks=ranks,
     )  # fmt: skip
 
 
-def terms_of(loss: Loss, x: dict, splits: list[list[int]] | None = None) -> Terms:
+def terms_of(loss: Loss, x: dict, splits: list[list[int]] | None = None, ranks: Ranks = ALONE) -> Terms:
     """The terms of the whole step, computed micro-batch by micro-batch."""
     everything = list(range(len(x["mask"])))
     more = {name: x[key] for name, key in OPTIONAL.items() if key in x}
     full = {
-        "mask": x["mask"], "group": x["group"], "advantages": advantages_of(loss, x),
+        "mask": x["mask"], "group": x["group"], "advantages": advantages_of(loss, x, ranks),
         "logprobs": x["logp"], "old": x["old"], "rollout": x["mu"], **more,
     }  # fmt: skip
-    chosen = select(loss, Tokens(**full))
+    chosen = select(loss, Tokens(**full), ranks)
     full |= {"kept": chosen.kept, "marked": chosen.marked}
     parts, order = [], []
     for rows in splits or [everything]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rlvr.algo.ranks import ALONE
 from rlvr.recipe.presets import PRESETS
 from rlvr.train import update as updates
 from rlvr.train.batch import pack
@@ -49,20 +50,23 @@ def greedy(group: Group, reward: float | None) -> ScoredGroup:
     return ScoredGroup(group=alone, verdicts=(Verdict(score=0.0, status=status),), rewards=(reward,))
 
 
-def trained(preset: str, tokens: int, minibatches: int, rewards=REWARDS, **changes: object):
-    """Parameters and metrics after one update; the same start every time."""
+def trained(
+    preset: str, tokens: int, minibatches: int, rewards=REWARDS, *, own=None, ranks=ALONE, **changes: object
+):
+    """Parameters and metrics after one update, `own` of the groups on this rank; always the same start."""
     model, _ = tiny()
     loss = loss_of(preset, **changes)
     batch = pack(
-        scored(rewards), baseline=loss.baseline, scale=loss.scale, epsilon=loss.advantage_epsilon,
-        mask_truncated=False, device=torch.device("cpu"),
+        [g for i, g in enumerate(scored(rewards)) if own is None or i in own],
+        baseline=loss.baseline, scale=loss.scale, epsilon=loss.advantage_epsilon,
+        mask_truncated=False, device=torch.device("cpu"), ranks=ranks,
     )  # fmt: skip
     settings = updates.UpdateSettings(
         temperature=TEMPERATURE, minibatches=minibatches, micro_batch_tokens=tokens, max_grad_norm=1e9
     )
     reference = tiny(seed=1)[0].requires_grad_(False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    metrics = updates.update(model, reference, optimizer, batch, loss, settings, 0.05)
+    metrics = updates.update(model, reference, optimizer, batch, loss, settings, 0.05, ranks)
     return torch.nn.utils.parameters_to_vector(model.parameters()).detach(), metrics
 
 
