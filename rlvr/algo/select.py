@@ -46,7 +46,7 @@ def step_advantages(
     if loss.kl == "k1_reward":
         if old is None or reference is None:
             raise ValueError("loss.kl = k1_reward needs the log-probabilities of both policies")
-        reward_kl = loss.kl_coef * (old - reference)
+        reward_kl = loss.kl_coef * (old.double() - reference.double())
     if loss.baseline == "rl_zvp":
         if entropy_BT is None:
             raise ValueError("loss.baseline = rl_zvp needs the entropies")

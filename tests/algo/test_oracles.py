@@ -127,3 +127,59 @@ def test_m2po(seed, cuts, limit):
         for i, row in enumerate(pi)
     ]
     compare("m2po", x, cuts, expected, m2_limit=limit)
+
+
+@settings(max_examples=40, deadline=None)
+@given(**SEEDS)
+def test_otb(seed, cuts):
+    """arXiv:2602.07078: at each place the siblings that reach it, weighed by what they have risked so far."""
+    x = batch(seed)
+    rewards, old, pi = x["rewards"].tolist(), rows_of(x, "old"), rows_of(x, "logp")
+    collision = rows_of(x, "collision")
+    tokens = sum(map(len, old))
+    energy = [
+        [sum(1 - 2 * math.exp(row[j]) + collision[i][j] for j in range(t + 1)) for t in range(len(row))]
+        for i, row in enumerate(old)
+    ]
+    expected: list[list[float]] = [[]] * 12
+    for group in siblings(x):
+        for i in group:
+            expected[i] = []
+            for t, log_pi in enumerate(pi[i]):
+                here = [j for j in group if len(old[j]) > t]
+                total = sum(energy[j][t] for j in here) + 1e-6
+                advantage = rewards[i] - sum(energy[j][t] * rewards[j] for j in here) / total
+                pushed = clipped(math.exp(log_pi - old[i][t]), advantage, 0.2, 0.2)
+                expected[i].append(-pushed / tokens)
+    compare("otb", x, cuts, expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(**SEEDS)
+def test_dro(seed, cuts):
+    """arXiv:2405.19107: d/d log pi of A log pi - beta/2 (log pi/mu)^2, a mean over tokens, beta 0.05."""
+    x = batch(seed)
+    rewards, mu, pi = x["rewards"].tolist(), rows_of(x, "mu"), rows_of(x, "logp")
+    tokens = sum(map(len, pi))
+    expected: list[list[float]] = [[]] * 12
+    for group in siblings(x):
+        mean = sum(rewards[i] for i in group) / len(group)
+        for i in group:
+            expected[i] = [
+                -(rewards[i] - mean - 0.05 * (log_pi - mu[i][t])) / tokens for t, log_pi in enumerate(pi[i])
+            ]
+    compare("dro", x, cuts, expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(**SEEDS)
+def test_remax(seed, cuts):
+    """arXiv:2310.10505: the reward less that of the greedy completion of its problem, sums over sequences."""
+    x = batch(seed)
+    expected = [
+        [-(reward - greedy) / 12] * len(row)
+        for reward, greedy, row in zip(
+            x["rewards"].tolist(), x["greedy"].tolist(), rows_of(x, "logp"), strict=True
+        )
+    ]
+    compare("remax", x, cuts, expected, kl="off")

@@ -46,16 +46,17 @@ def batch(seed: int, groups: int = 3, siblings: int = 4, tokens: int = 6):
     near = lambda: logp + torch.randn(b, tokens, generator=g, dtype=torch.float64) * 0.3  # noqa: E731
     rewards = torch.rand(b, generator=g, dtype=torch.float64)
     rewards[:siblings] = 1.0  # one group that agrees
-    proxy = near()
+    old, proxy = near().clamp_max(0.0), near()
+    p = old.exp()
     proxy[::2, ::2] = -torch.inf
     return {
         "logp": logp,
-        "old": near(),
+        "old": old,
         "mu": near(),
         "ref": near(),
         "entropy": torch.rand(b, tokens, generator=g, dtype=torch.float64),
         "proxy": proxy,
-        "collision": torch.rand(b, tokens, generator=g, dtype=torch.float64),
+        "collision": p.square() + (1 - p).square() * torch.rand(b, tokens, generator=g),
         "greedy": torch.rand(groups, generator=g, dtype=torch.float64).repeat_interleave(siblings),
         "mask": mask,
         "rewards": rewards,
@@ -262,3 +263,96 @@ def test_the_future_weighs_by_hand():
     got = future_kl(log_ratio, mask, decay=0.5, reach=0.2)
     # 0.1 - 0.15 + 0.05 = 0; -0.3 + 0.1 = -0.2, held at 1; exp(0.2) = 1.2214, held at 1.2.
     assert got[0, :3].tolist() == pytest.approx([1.0, 1.0, 1.2])
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31))
+@pytest.mark.parametrize("preset", ["grpo", "dr_grpo", "rloo", "maxrl", "lite_ppo"])
+def test_advantages_of_siblings_sum_to_zero(preset, seed):
+    x = batch(seed)
+    loss = loss_of(preset)
+    got = group_advantages(
+        x["rewards"], x["group"], x["mask"].sum(-1),
+        baseline=loss.baseline, scale=loss.scale, epsilon=loss.advantage_epsilon,
+    )  # fmt: skip
+    assert got.abs().max() > 0.1
+    torch.testing.assert_close(got.view(3, 4).sum(-1), torch.zeros(3), atol=1e-5, rtol=0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31), siblings=st.integers(2, 6))
+def test_rloo_is_dr_grpo_times_g_over_g_less_one(seed, siblings):
+    x = batch(seed, siblings=siblings)
+    rule = {"scale": "none", "epsilon": 1e-6}
+    rloo, dr_grpo = (
+        group_advantages(x["rewards"], x["group"], x["mask"].sum(-1), baseline=baseline, **rule)
+        for baseline in ("leave_one_out", "group_mean")
+    )
+    torch.testing.assert_close(rloo, dr_grpo * siblings / (siblings - 1))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_gspo_by_token_is_gspo_where_the_advantage_is_constant(seed):
+    """GSPO-token, arXiv:2507.18071 eq. 13: s = sg[s] pi / sg[pi] has the value of s and d log pi its own."""
+    x = batch(seed)
+    logp = torch.where(x["mask"], x["logp"], 0.0).requires_grad_()
+    log = logp - torch.where(x["mask"], x["old"], 0.0)
+    lengths = x["mask"].sum(-1, keepdim=True)
+    mean = (log * x["mask"]).sum(-1, keepdim=True) / lengths
+    advantages = advantages_of(loss_of("gspo"), x)
+    for level in (mean.exp(), mean.detach().exp() * (logp - logp.detach()).exp()):
+        value = torch.minimum(level * advantages, level.clamp(1 - 0.2, 1 + 0.3) * advantages)
+        (grad,) = torch.autograd.grad((-value * x["mask"] / lengths / 12).sum(), logp)
+        ours = -terms_of(loss_of("gspo", clip_low=0.2, clip_high=0.3), x).coefficient
+        torch.testing.assert_close(ours, grad, atol=1e-7, rtol=0)
+
+
+REGULARISED = ("rloo", "grpo", "r1_zero", "reinforce_pp", "reinforce_pp_baseline", "deepseek_v3_2", "remax",
+               "prime_rl", "dro", "reward kl", "kl_cov", "kl_cov more")  # fmt: skip
+"""A penalty pushes whatever the rewards are."""
+UNCOMPARED = ("reinforce", "w_reinforce", "rl_zvp", "prorl_v2", "magistral")
+"""These learn from a group that agrees, or subtract the batch's mean of what is not exactly 0."""
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**31))
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v not in REGULARISED + UNCOMPARED])
+def test_a_group_that_agrees_pushes_nothing_and_counts_in_the_means(variant, seed):
+    """The first group's rewards are all 1: dropping it before (`zero_variance: drop`) is another divisor."""
+    x = batch(seed)
+    grad = gradient(variant, x)
+    assert float(grad[:4].abs().max()) < (1e-6 if variant == "otb" else 1e-12)  # its epsilon
+    preset, changes = VARIANTS[variant]
+    loss = loss_of(preset, **changes)
+    totals = Totals.of(x["mask"], x["group"])
+    assert (totals.sequences, totals.groups, totals.tokens) == (12, 3, int(x["mask"].sum()))
+    if not loss.selects and loss.scale in ("none", "group_std") and loss.gate == "clip":
+        rest = {name: values[4:] for name, values in x.items()} | {"group": x["group"][4:] - 1}
+        share = {"token_mean": int(rest["mask"].sum()) / totals.tokens}.get(loss.aggregation, 8 / 12)
+        torch.testing.assert_close(grad[4:], share * gradient(variant, rest), atol=1e-8, rtol=0)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**31))
+@pytest.mark.parametrize("preset", [p for p in PRESETS if loss_of(p).ratio_base == "rollout"])
+def test_a_ratio_to_the_engine_is_never_weighted_by_it_again(preset, seed):
+    """The old policy may be anything: no factor old/rollout is in the gradient (the reference's (viii))."""
+    x = batch(seed)
+    changes = {"entropy": "off", "correction": "none"}  # lp_reg and geo_mask choose by the old policy
+    ours = terms_of(loss_of(preset, **changes), x).coefficient
+    other = terms_of(loss_of(preset, **changes), x | {"old": x["old"] - 0.7}).coefficient
+    torch.testing.assert_close(ours, other, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16])
+@EACH
+def test_narrow_inputs_are_reduced_in_float32(variant, narrow):
+    """The same numbers, given in 16 bits, give the coefficients that they give in float32."""
+    x = batch(7)
+    loss = loss_of(VARIANTS[variant][0], **VARIANTS[variant][1])
+    narrowed = {name: x[name].to(narrow) for name in BY_TOKEN}
+    wide = terms_of(loss, x | {name: values.float() for name, values in narrowed.items()})
+    got = terms_of(loss, x | narrowed)
+    assert got.coefficient.dtype is not narrow
+    torch.testing.assert_close(got.coefficient.double(), wide.coefficient.double(), atol=1e-6, rtol=1e-5)

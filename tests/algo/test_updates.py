@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rlvr.algo.entropy import adapted
 from rlvr.algo.ranks import ALONE
 from rlvr.recipe.presets import PRESETS
 from rlvr.train import update as updates
@@ -82,7 +83,61 @@ def test_two_updates_are_the_same_in_any_micro_batches(preset):
     torch.testing.assert_close(split, whole, atol=2e-6, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["top_entropy", "clip_cov", "kl_cov", "lp_reg"])
+UNIFORM = ((1.0,) * 4,) * 4
+"""Rewards that teach nothing: what moves is moved by a regulariser."""
+
+
+@pytest.mark.parametrize("aggregation", ["token_mean", "seq_mean_token_mean"])
+@pytest.mark.parametrize("micro_batch_tokens", [40, 10**6])
+def test_the_bonus_is_the_gradient_of_the_mean_entropy(micro_batch_tokens, aggregation):
+    """Against all logits of one sequence after the other, and autograd."""
+    changes = {"entropy": "bonus", "entropy_coef": 0.3, "aggregation": aggregation}
+    found, metrics = trained("dapo", micro_batch_tokens, 1, UNIFORM, **changes)
+    model, _ = tiny()
+    means, tokens = [], 0
+    for scored_group in scored(UNIFORM):
+        prompt = scored_group.group.prompt_ids
+        for completion in scored_group.group.completions:
+            ids = torch.tensor([prompt + completion.token_ids])
+            logprobs = (model(ids).logits[0, len(prompt) - 1 : -1] / TEMPERATURE).log_softmax(-1)
+            entropy = -(logprobs.exp() * logprobs).sum(-1)
+            means.append(entropy if aggregation == "token_mean" else entropy.mean()[None])
+            tokens += len(entropy)
+    objective = 0.3 * torch.cat(means).mean()
+    objective.backward()
+    expected = torch.nn.utils.parameters_to_vector([p + 0.05 * p.grad for p in model.parameters()])
+    start = torch.nn.utils.parameters_to_vector(model.parameters())
+    assert float((expected - start).abs().max()) > 1e-4, "nothing moved: nothing is compared"
+    torch.testing.assert_close(found, expected.detach(), atol=1e-6, rtol=0)
+    assert metrics["loss/surrogate"] == pytest.approx(-float(objective), abs=1e-6)
+    assert metrics["batch/tokens"] == tokens
+    assert metrics["loss/entropy_coef"] == 0.3
+
+
+@pytest.mark.parametrize("minibatches", [1, 2])
+def test_the_bonus_acts_at_its_target_and_below_and_adapts(minibatches):
+    plain, metrics = trained("dapo", 40, minibatches)
+    assert "loss/entropy_coef" not in metrics
+    entropy = trained("dapo", 40, 1)[1]["policy/entropy_nats"]
+    rule = {"entropy": "bonus", "entropy_coef": 0.3, "entropy_step": 0.1}
+    fixed, _ = trained("dapo", 40, minibatches, **rule)
+    low, told_low = trained("dapo", 40, minibatches, **rule, entropy_target=entropy + 1e-3)
+    high, told_high = trained("dapo", 40, minibatches, **rule, entropy_target=entropy - 1e-3)
+    torch.testing.assert_close(low, fixed, atol=1e-7, rtol=0)
+    torch.testing.assert_close(high, plain, atol=1e-7, rtol=0)
+    assert float((low - high).abs().max()) > 1e-4
+    assert told_low["loss/entropy_coef"] == pytest.approx(0.4)
+    assert told_high["loss/entropy_coef"] == pytest.approx(0.2)
+
+
+def test_the_weight_of_the_bonus_by_hand():
+    assert adapted(0.0, 0.1, target=0.2, step=0.005) == (0.0, 0.005)
+    assert adapted(0.005, 0.2, target=0.2, step=0.005) == (0.005, 0.01)
+    assert adapted(0.01, 0.3, target=0.2, step=0.005) == (0.0, 0.005)
+    assert adapted(0.002, 0.3, target=0.2, step=0.005) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("kind", ["bonus", "top_entropy", "clip_cov", "kl_cov", "lp_reg"])
 def test_an_entropy_rule_changes_the_step(kind):
     """Of two updates: the first leaves no drift for KL-Cov to hold back."""
     changes = {"entropy_share": 0.5, "cov_low": 0.0, "rollout_penalty": 0.0}
@@ -105,6 +160,18 @@ def test_the_only_one_left_is_not_whitened():
     assert reinforce.mask_BC[5].any()
 
 
+def test_a_greedy_completion_that_was_not_checked_leaves_its_group_without_a_push():
+    groups = scored()
+    unknown = [replace(groups[0], greedy=greedy(groups[0].group, None)), *groups[1:]]
+    without = [replace(groups[0], greedy=None), *groups[1:]]
+    rule = {"baseline": "greedy", "scale": "none", "epsilon": 1e-6, "mask_truncated": False}
+    for made in (unknown, without):
+        batch = pack(made, **rule, device=torch.device("cpu"))
+        assert not batch.advantages_BC[:4].any()
+        known = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.5, 1.0, 0.0, 0.0]) - torch.tensor([1.0] * 4 + [0.0] * 4)
+        assert batch.advantages_BC[4:12, 0].tolist() == known.tolist()
+
+
 @pytest.mark.parametrize(
     "preset", ["kl_cov", "clip_cov", "forking20", "lp_reg", "m2po", "reinforce_pp", "rl_zvp"]
 )
@@ -123,6 +190,9 @@ def test_an_update_of_which_nothing_counts_learns_nothing(preset):
         ("reinforce_pp", {"kl_coef": 1.0}),
         ("reinforce_pp", {"scale": "none"}),
         ("rl_zvp", {"zvp_alpha": 3.0}),
+        ("otb", {"baseline": "group_mean"}),
+        ("remax", {"baseline": "none"}),
+        ("dro", {"rollout_penalty": 0.0}),
     ],
 )
 def test_token_advantages_reach_the_step(preset, changes):

@@ -104,6 +104,16 @@ def refused(folder: Path, text: str, *settings: str) -> list[str]:
             "undo it; set scale to none",
         ),
         (
+            "algorithm:\n  baseline: optimal_token",
+            "a.yaml:4: `algorithm.scale = group_std` is of sequences, and `baseline = optimal_token` is of tokens; set scale "
+            "to none or token_whiten",
+        ),
+        (
+            "algorithm:\n  entropy: bonus\n  entropy_coef: 0",
+            "a.yaml:5: `algorithm.entropy = bonus` of `entropy_coef = 0` does nothing without an entropy_target; set "
+            "entropy_coef above 0, for example 0.001, or an entropy_target, for example 0.2",
+        ),
+        (
             "algorithm:\n  baseline: rl_zvp",
             "a.yaml:4: `algorithm.zero_variance = drop` drops the very groups that `baseline = rl_zvp` learns from; set "
             "zero_variance to keep, or baseline to group_mean",
@@ -258,6 +268,15 @@ def test_all_come_together_and_a_setting_is_named(tmp_path: Path) -> None:
             "algorithm: {preset: reinforce, zero_variance: drop}",
             "a.yaml:3: `algorithm.zero_variance = drop` leaves out groups whose scores are all equal, from which "
             "`baseline = none` would learn; set zero_variance to keep",
+        ),
+        (
+            "algorithm: {entropy: bonus}",
+            "a.yaml:3: `algorithm.entropy_coef = 1.0` is much for an entropy bonus: the policy may go random; 0.001 is usual",
+        ),
+        (
+            "algorithm: {preset: passk}\nsampling: {group_size: 6}",
+            "a.yaml:4: `algorithm.baseline = pass_at_4` learns from groups with at least 4 wrong completions alone, of "
+            "`sampling.group_size = 6`: few have them; use 16 or so",
         ),
         (
             "algorithm: {preset: dapo, lp_reg_kappa: 0.1}",

@@ -17,6 +17,7 @@ from rlvr.problems.sampler import Sampler
 from rlvr.problems.sources import First, Table
 from rlvr.problems.story import Story
 from rlvr.recipe.schema import Verifier
+from rlvr.runs.accounting import tally
 from rlvr.runs.metrics import alarms
 from rlvr.train.memory import Practice
 from rlvr.train.replay import Replay
@@ -295,3 +296,24 @@ def test_what_does_not_fit_is_met_once(stream):
     first, *later = [taken for taken, _ in chain(made, 4)]
     assert first.metrics["rollout/prompts_too_long"] >= 2
     assert all(taken.metrics["rollout/prompts_too_long"] == 0 for taken in later)
+
+
+def test_a_greedy_completion_stands_beside_each_group_and_changes_nothing_else(stream):
+    alone, beside = take(stream, 4, 0, 0), take(replace(stream, greedy=True), 4, 0, 0)
+    assert content(beside) == content(alone)
+    assert all(group.greedy is None for group in alone.groups)
+    for scored in beside.groups:
+        (completion,), (reward,) = scored.greedy.group.completions, scored.greedy.rewards
+        assert scored.greedy.group.problem == scored.group.problem
+        assert set(completion.logprobs) == {0.0}, "a greedy token has probability 1"
+        assert reward == scored.greedy.verdicts[0].score
+        assert completion.version == scored.group.completions[0].version
+    again = take(replace(stream, greedy=True, seed=5), 4, 3, 0)
+    said = [[g.greedy.group.completions[0].token_ids for g in taken.groups] for taken in (beside, again)]
+    assert said[0] == said[1], "no chance in it"
+    counted = tally(beside.groups)
+    assert counted["verify/issued"] == 4 * 4 + 4
+    assert counted["rollout/tokens"] == tally(alone.groups)["rollout/tokens"] + sum(map(len, said[0]))
+    assert counted["reward/greedy_mean"] == sum(g.greedy.rewards[0] for g in beside.groups) / 4
+    same = ("reward/mean", "reward/std", "batch/zero_variance_share", "batch/all_wrong_share")
+    assert {name: counted[name] for name in same} == {name: tally(alone.groups)[name] for name in same}
