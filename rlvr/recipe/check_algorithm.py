@@ -73,6 +73,12 @@ def _kl(loaded: Loaded) -> Findings:
             f"`algorithm.kl = {algorithm.kl}` keeps a second model for a penalty of weight `kl_coef = 0`; "
             "set kl to off, or kl_coef above 0, for example 0.01",
         )
+    if algorithm.kl != "off" and algorithm.kl_refresh and loaded.recipe.model.lora is not None:
+        yield (
+            ("algorithm.kl_refresh", "algorithm.preset", "model.lora"),
+            f"`algorithm.kl_refresh = {algorithm.kl_refresh}` cannot be with `model.lora`: the reference is "
+            "the model without its adapter; set kl_refresh to null",
+        )
 
 
 def _ratio(loaded: Loaded) -> Findings:
@@ -209,6 +215,7 @@ READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "future_reach": ("credit", ("future_kl",)),
     "correction_low": ("correction", MASKS),
     "correction_high": ("correction", ("token_truncate", "sequence_truncate", "k3_mask", *MASKS)),
+    "kl_refresh": ("kl", ("k1_reward", "k2", "k3", "k3_weighted")),
     "length_constant": ("aggregation", ("seq_mean_token_sum",)),
     "entropy_share": ("entropy", ("top_entropy", "clip_cov", "kl_cov", "lp_reg")),
     "entropy_coef": ("entropy", ("bonus", "kl_cov", "lp_reg")),

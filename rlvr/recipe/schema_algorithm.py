@@ -104,6 +104,8 @@ class Algorithm(BaseModel):
     """Penalty towards the starting model, in reward or loss; k3's gradient is the forward KL (GRPO)."""
     kl_coef: float = Field(ge=0)
     """Weight of that penalty."""
+    kl_refresh: int | None = Field(ge=1)
+    """The policy becomes the penalty's reference every so many steps (R1-Zero: 400); null is never."""
     rollout_penalty: float = Field(ge=0)
     """Weight of log(pi/rollout)^2, a pull towards the policy that sampled; 0 is off."""
     entropy: Literal["off", "bonus", "top_entropy", "clip_cov", "kl_cov", "lp_reg"]

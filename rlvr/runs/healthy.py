@@ -44,6 +44,7 @@ class Healthy:
 
 HEALTHY: dict[str, Line] = {
     "reward/mean": (None, None, TASK),
+    "reward/greedy_mean": (None, None, TASK),
     "reward/std": (None, None, TASK),
     "verify/right_share": (0.05, None, f"{OURS}; below, few groups have a contrast to learn from"),
     "verify/no_answer_share": (None, 0.1, OURS),
@@ -94,6 +95,8 @@ HEALTHY: dict[str, Line] = {
     "loss/ratio_mean": (0.9, 1.1, "AReaL's documentation: very close to 1; the width is ours"),
     "loss/clip_low_share": (None, 0.05, f"{OURS}; with a sequence ratio (gspo) 0.1 to 0.2 is normal"),
     "loss/clip_high_share": (None, 0.05, f"{OURS}; with a sequence ratio (gspo) 0.1 to 0.2 is normal"),
+    "loss/pushed_share": (None, None, SETTINGS),
+    "loss/entropy_coef": (None, None, SETTINGS),
     "loss/approx_kl_nats": (None, 0.1, OURS),
     "loss/kl_ref_nats": (None, None, "no fixed range: a sudden rise is a collapse or a hack"),
     "optim/grad_norm": (None, None, "no fixed range: ten times its usual value is a warning"),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from statistics import fmean
 from time import perf_counter
-from typing import cast
 
 import torch
 
@@ -18,11 +16,10 @@ from rlvr.eval.record import OtherRecordError
 from rlvr.eval.result import Result
 from rlvr.eval.run import Measurement, evaluate
 from rlvr.policy import optim
-from rlvr.policy.model import load_model
 from rlvr.problems.sampler import Sampler
 from rlvr.rollout.proof import prove
 from rlvr.runs.reader import read_metrics
-from rlvr.train import start
+from rlvr.train import reference, start
 from rlvr.train.batch import pack
 from rlvr.train.run import Run, State
 from rlvr.train.stream import Feed, Stream, Taken
@@ -70,7 +67,7 @@ def train(run: Run, state: State) -> None:
 
 def _steps(run: Run, state: State) -> None:
     recipe = run.recipe
-    run.reference = _reference(run, state)
+    reference.take_up(run, state)
     measured = {
         (r.step, n.removeprefix("eval/").rpartition("/")[0])
         for r in read_metrics(run.folder.path)
@@ -163,6 +160,7 @@ def _step(run: Run, state: State, feed: Feed) -> None:
         run.engine.load_weights(run.model, state.step)
         feed.publish(state.step)
         run.spent("time/sync_s", perf_counter() - synced)
+    reference.refresh(run, state)
     if state.skipped_in_a_row >= SKIPPED_LIMIT:
         raise TrainingError(
             f"step {state.step}: the gradient was not finite in {SKIPPED_LIMIT} steps in a row, so the "
@@ -292,23 +290,6 @@ def _optimizer(run: Run) -> torch.optim.Optimizer:
         epsilon=spec.epsilon,
         weight_decay=spec.weight_decay,
     )
-
-
-def _reference(run: Run, state: State) -> torch.nn.Module | None:
-    """The model as it was at step 0, where the loss needs it; kept in the run folder for a resume."""
-    if run.recipe.algorithm.kl == "off":
-        return None
-    if run.recipe.model.lora is not None:
-        return cast(torch.nn.Module, run.model)
-    folder = run.folder.path / "reference"
-    if state.step == 0:
-        reference: torch.nn.Module = copy.deepcopy(run.model)
-        run.model.save_pretrained(folder)
-    else:
-        reference = load_model(
-            str(folder), revision=None, dtype=run.recipe.model.dtype, device=str(run.device)
-        )
-    return reference.requires_grad_(False).eval()
 
 
 def _keep(run: Run, state: State) -> None:

@@ -65,6 +65,35 @@ def test_remax_samples_and_counts_a_greedy_completion_a_problem(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_refreshed_reference_resumes_as_it_was(tmp_path):
+    """New after steps 2, 4 and 6; halves end between two of them, and just before one is written."""
+    rule = {"algorithm__preset": "grpo", "algorithm__kl_refresh": 2, "optim__learning_rate": 1e-2}
+    rule |= {"run__save_every": 1, "run__keep": 2}
+    for name, steps in (("run", 6), ("halves", 3)):
+        assert here(*small(tmp_path, **STEPS_ONLY | rule, run__steps=steps, run__name=name)) == 0
+    halves = tmp_path / "halves"
+    for steps in (4, 6):
+        shutil.rmtree(halves / "reference-000004", ignore_errors=True)
+        assert here("train", "--resume", halves, *settings(run__steps=steps)) == 0
+    whole, resumed = (
+        checkpoint.latest(tmp_path / name / "checkpoints", on_damage=pytest.fail)
+        for name in ("run", "halves")
+    )
+    weights = "model.safetensors"
+    assert (whole.model / weights).read_bytes() == (resumed.model / weights).read_bytes()
+    rows, others = train_rows(tmp_path / "run"), train_rows(halves)
+    kl = [row["loss/kl_ref_nats"] for row in rows.values()]
+    assert kl == [row["loss/kl_ref_nats"] for row in others.values()]
+    plain = {**rule, "algorithm__kl_refresh": "null", "run__name": "plain"}
+    assert here(*small(tmp_path, **STEPS_ONLY | plain, run__steps=3)) == 0
+    first = [row["loss/kl_ref_nats"] for row in train_rows(tmp_path / "plain").values()]
+    assert kl[:2] == first[:2]
+    assert 0 < kl[2] < first[2], "after step 2 the policy is its own reference"
+    kept = {path.name for path in (tmp_path / "run").glob("reference*")}
+    assert kept == {"reference-000004", "reference-000006"}, "what no checkpoint goes back to is deleted"
+
+
+@pytest.mark.slow
 def test_an_adaptive_bonus_resumes_where_it_stood(tmp_path):
     """Its weight is in the checkpoint: halves of a run are the whole, to the bit."""
     rule = {"algorithm__preset": "skywork_or1", "algorithm__entropy_target": 9.0, "run__save_every": 2}

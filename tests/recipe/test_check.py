@@ -168,6 +168,15 @@ def test_one_contradiction(tmp_path: Path, lines: str, fault: str) -> None:
     assert refused(tmp_path, f"{HEAD}{lines}\n") == [fault]
 
 
+def test_an_adapter_has_no_reference_to_refresh(tmp_path: Path) -> None:
+    text = "model:\n  name: some/model\n  lora: {rank: 4}\nproblems: story\nalgorithm:\n  preset: r1_zero\n"
+    assert refused(tmp_path, text) == [
+        "a.yaml:6: `algorithm.kl_refresh = 400` cannot be with `model.lora`: the reference is the model without its "
+        "adapter; set kl_refresh to null"
+    ]
+    assert checked(tmp_path, f"{text}  kl_refresh: null\n") == []
+
+
 def test_a_model_that_cannot_be_made(tmp_path: Path) -> None:
     text = """\
 model:
