@@ -231,7 +231,7 @@ def _update_s(model: Any, groups: Sequence[ScoredGroup], recipe: Recipe) -> floa
     for _ in range(2):  # the first is slower: memory is asked for, kernels are chosen
         begun = perf_counter()
         try:
-            logprobs_BC, _ = completion_logprobs(
+            said = completion_logprobs(
                 model,
                 ids_BT,
                 prompts_B,
@@ -239,7 +239,7 @@ def _update_s(model: Any, groups: Sequence[ScoredGroup], recipe: Recipe) -> floa
                 temperature=recipe.sampling.temperature,
                 columns=int(completions_B.max()),
             )
-            logprobs_BC.sum().backward()  # type: ignore[no-untyped-call]
+            said.logprobs.sum().backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"a micro-batch of optim.micro_batch_tokens = {recipe.optim.micro_batch_tokens} does not fit "
