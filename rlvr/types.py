@@ -19,6 +19,9 @@ Status: TypeAlias = Literal["right", "wrong", "no_answer", "timeout", "error"]
 Finish: TypeAlias = Literal["stop", "length"]
 """`stop`: the policy ended by itself; `length`: cut at the token limit."""
 
+States: TypeAlias = tuple[tuple[int, float], ...]
+"""States along a completion in order: (completion tokens before it, at least 1; its value in reward)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
@@ -86,6 +89,12 @@ class Request:
     """The prompt in tokens, chat template applied."""
     seeds: tuple[int, ...]
     """One 64-bit seed a completion: the same seed gives the same completion in any batch."""
+    max_tokens: int | None = None
+    """Tokens of a completion at most, where that is less than `Sampling.max_tokens`."""
+
+    def limit(self, sampling: Sampling) -> int:
+        """Tokens of a completion at most."""
+        return sampling.max_tokens if self.max_tokens is None else min(self.max_tokens, sampling.max_tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +157,8 @@ class ScoredGroup:
     """So many of the last completions were drawn for an earlier step and stored."""
     greedy: ScoredGroup | None = None
     """The greedy completion of the same problem, checked likewise; None where none was asked for."""
+    states: tuple[States, ...] = ()
+    """[G] states within each completion whose value was measured (train/credit.py); empty where none was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

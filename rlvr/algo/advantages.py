@@ -78,7 +78,38 @@ def group_advantages(
         if greedy_B is None:
             raise ValueError("baseline = greedy needs the rewards of the greedy completions")
         known_B = known_B & ~greedy_B.isnan()
-    group = Siblings(
+    group = _siblings(rewards_B, group_B, tokens_B, known_B, greedy_B, ranks)
+    scaled_B = SCALES[scale](BASELINES[baseline](group), group, epsilon)
+    if baseline == "rl_zvp":
+        same = zero_variance_groups(rewards_B, group_B)[group_B]
+        scaled_B = torch.where(same, _signed(group).sign(), scaled_B)
+    counts_B = known_B if baseline in UNCOMPARED else known_B & (group.count() > 1)
+    return torch.where(counts_B, scaled_B, torch.zeros_like(scaled_B)).float()
+
+
+def group_factors(
+    rewards_B: torch.Tensor,
+    group_B: torch.Tensor,
+    tokens_B: torch.Tensor,
+    *,
+    scale: str,
+    epsilon: float,
+    ranks: Ranks = ALONE,
+) -> torch.Tensor:
+    """float64 [B]: what `group_advantages` multiplies `reward - baseline` with where `scale` divides."""
+    group = _siblings(rewards_B, group_B, tokens_B, ~rewards_B.isnan(), None, ranks)
+    return SCALES[scale](torch.ones_like(group.rewards), group, epsilon)
+
+
+def _siblings(
+    rewards_B: torch.Tensor,
+    group_B: torch.Tensor,
+    tokens_B: torch.Tensor,
+    known_B: torch.Tensor,
+    greedy_B: torch.Tensor | None,
+    ranks: Ranks,
+) -> Siblings:
+    return Siblings(
         rewards=rewards_B.double().nan_to_num(0.0),
         known=known_B.double(),
         tokens=tokens_B.double(),
@@ -86,12 +117,6 @@ def group_advantages(
         greedy=torch.zeros_like(rewards_B) if greedy_B is None else greedy_B.double().nan_to_num(0.0),
         ranks=ranks,
     )
-    scaled_B = SCALES[scale](BASELINES[baseline](group), group, epsilon)
-    if baseline == "rl_zvp":
-        same = zero_variance_groups(rewards_B, group_B)[group_B]
-        scaled_B = torch.where(same, _signed(group).sign(), scaled_B)
-    counts_B = known_B if baseline in UNCOMPARED else known_B & (group.count() > 1)
-    return torch.where(counts_B, scaled_B, torch.zeros_like(scaled_B)).float()
 
 
 def zero_variance_groups(rewards_B: torch.Tensor, group_B: torch.Tensor) -> torch.Tensor:

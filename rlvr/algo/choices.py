@@ -20,7 +20,9 @@ class Loss:
     zvp_alpha: float
     """Weight of the entropy in `rl_zvp`."""
     credit: str
-    """`sequence | future_kl`."""
+    """`sequence | future_kl | step_mc | segment_mc | self_logratio`; the `mc` kinds need nothing here."""
+    self_logratio_weight: float
+    """`self_logratio`: weight of log pi / pi_ref."""
     future_decay: float
     """`future_kl`: decay a token."""
     future_reach: float
@@ -90,7 +92,7 @@ class Loss:
     def needs_old(self) -> bool:
         """Whether the policy before the step must be known of the whole step before anything is learned."""
         return (
-            self.kl == "k1_reward"
+            self.shapes_by_reference
             or self.baseline in ("rl_zvp", "optimal_token")
             or self.entropy == "lp_reg"
             or self.adapts
@@ -100,6 +102,16 @@ class Loss:
     def adapts(self) -> bool:
         """Whether the weight of the entropy bonus follows the entropy, step by step (entropy.adapted)."""
         return self.entropy == "bonus" and self.entropy_target is not None
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a reference policy is read at all."""
+        return self.kl != "off" or self.credit == "self_logratio"
+
+    @property
+    def shapes_by_reference(self) -> bool:
+        """Whether the advantages of the whole step need the reference's log-probabilities."""
+        return self.kl == "k1_reward" or self.credit == "self_logratio"
 
     @property
     def selects(self) -> bool:

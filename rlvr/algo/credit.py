@@ -102,6 +102,20 @@ def optimal_baseline(
     return torch.where(mask_BT, rewards - baseline_BT, 0.0).to(rewards_BT.dtype)
 
 
+def self_logratio(log_ratio_BT: torch.Tensor, mask_BT: torch.Tensor, group_B: torch.Tensor) -> torch.Tensor:
+    """What is added to the advantages: the sum of log ratios so far, less its mean over the siblings there.
+
+    SPRO, arXiv:2507.01551, a token a step: `log_ratio` is beta * (log pi_old - log pi_ref), the policy's own
+    reward of a token; the mean at token t is over the members of the group that have one.
+    """
+    gains_BT = torch.where(mask_BT, log_ratio_BT, torch.zeros_like(log_ratio_BT)).double().cumsum(-1)
+    groups = int(group_B.max()) + 1 if len(group_B) else 0
+    sums_NT = gains_BT.new_zeros(groups, gains_BT.shape[1]).index_add(0, group_B, gains_BT * mask_BT)
+    counts_NT = torch.zeros_like(sums_NT).index_add(0, group_B, mask_BT.double()).clamp_min(1)
+    own_BT = gains_BT - (sums_NT / counts_NT)[group_B]
+    return torch.where(mask_BT, own_BT, torch.zeros_like(own_BT)).to(log_ratio_BT.dtype)
+
+
 def future_kl(
     log_ratio_BT: torch.Tensor, mask_BT: torch.Tensor, *, decay: float, reach: float
 ) -> torch.Tensor:

@@ -43,10 +43,14 @@ def step_advantages(
 ) -> torch.Tensor:
     """The advantages of a step's tokens; `loss.needs_old` says whether the optional inputs are read."""
     reward_kl = None
-    if loss.kl == "k1_reward":
+    if loss.shapes_by_reference:
         if old is None or reference is None:
-            raise ValueError("loss.kl = k1_reward needs the log-probabilities of both policies")
-        reward_kl = loss.kl_coef * (old.double() - reference.double())
+            raise ValueError("k1_reward and self_logratio need the log-probabilities of both policies")
+        log_ratio = old.double() - reference.double()
+        reward_kl = loss.kl_coef * log_ratio if loss.kl == "k1_reward" else None
+        if loss.credit == "self_logratio":
+            own = credit.self_logratio(loss.self_logratio_weight * log_ratio, mask_BT, group_B)
+            advantages_BT = advantages_BT + own.to(advantages_BT.dtype)
     if loss.baseline == "rl_zvp":
         if entropy_BT is None:
             raise ValueError("loss.baseline = rl_zvp needs the entropies")

@@ -60,5 +60,14 @@ def permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
 
 def completion_seed(run_seed: int, step: int, serial: int, sibling: int) -> int:
     """The 64-bit seed of one completion: blake2b over the four numbers (each mod 2**64, little endian)."""
-    words = b"".join((number & MASK).to_bytes(8, "little") for number in (run_seed, step, serial, sibling))
+    return _hashed(run_seed, step, serial, sibling)
+
+
+def continuation_seed(run_seed: int, step: int, place: int, sibling: int, tokens: int, number: int) -> int:
+    """The same of continuation `number` from `tokens` tokens into a sibling of the step's group `place`."""
+    return _hashed(run_seed, step, place, sibling, tokens, number)
+
+
+def _hashed(*numbers: int) -> int:
+    words = b"".join((number & MASK).to_bytes(8, "little") for number in numbers)
     return int.from_bytes(blake2b(words, digest_size=8).digest(), "little")

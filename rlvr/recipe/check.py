@@ -208,12 +208,15 @@ def _lora(loaded: Loaded) -> Findings:
             ("model.lora", "model.make"),
             "`model.lora` adapts a model that exists, `model.make` makes a random one: give `model.name`",
         )
-    if loaded.recipe.warm_start is not None and loaded.recipe.algorithm.kl != "off":
-        yield (
-            ("algorithm.kl", "warm_start"),
-            f"`algorithm.kl = {loaded.recipe.algorithm.kl}` with `model.lora` compares with the model "
-            "without its adapter, which is not the one after `warm_start`; set kl to off",
-        )
+    algorithm = loaded.recipe.algorithm
+    for key, value, off in (("kl", algorithm.kl, "off"), ("credit", algorithm.credit, "sequence")):
+        compares = value == "self_logratio" if key == "credit" else value != "off"
+        if loaded.recipe.warm_start is not None and compares:
+            yield (
+                (f"algorithm.{key}", "algorithm.preset", "warm_start"),
+                f"`algorithm.{key} = {value}` with `model.lora` compares with the model "
+                f"without its adapter, which is not the one after `warm_start`; set {key} to {off}",
+            )
 
 
 def _rounding(loaded: Loaded) -> Findings:

@@ -13,7 +13,7 @@ Findings = Iterator[tuple[tuple[str, ...], str]]
 
 def algorithm(loaded: Loaded) -> Findings:
     """Choices that contradict each other."""
-    for each in (_overlong, _oversample, _correction, _kl, _ratio, _baseline, _band, _bonus):
+    for each in (_overlong, _oversample, _correction, _kl, _ratio, _baseline, _band, _bonus, _credit):
         yield from each(loaded)
 
 
@@ -161,6 +161,24 @@ def _bonus(loaded: Loaded) -> Findings:
         )
 
 
+def _credit(loaded: Loaded) -> Findings:
+    algorithm = loaded.recipe.algorithm
+    if algorithm.credit not in BY_STATES:
+        return
+    if algorithm.baseline not in ("group_mean", "leave_one_out"):
+        yield (
+            ("algorithm.baseline", "algorithm.credit", "algorithm.preset"),
+            f"`algorithm.baseline = {algorithm.baseline}` is no value of the prompt, where `credit = "
+            f"{algorithm.credit}` begins; set baseline to leave_one_out or group_mean",
+        )
+    if algorithm.scale == "batch_whiten":
+        yield (
+            ("algorithm.scale", "algorithm.credit", "algorithm.preset"),
+            f"`algorithm.scale = batch_whiten` moves the advantages of whole completions, and `credit = "
+            f"{algorithm.credit}` has none; set scale to none, group_std, batch_std or token_whiten",
+        )
+
+
 def algorithm_doubts(loaded: Loaded) -> Findings:
     """What works, but hardly as it is meant."""
     yield from _unread(loaded)
@@ -201,6 +219,8 @@ def _unread(loaded: Loaded) -> Findings:
 
 LARGE_BONUS = 0.1
 """Ours; trainers use 0.0001 to 0.01."""
+BY_STATES = ("step_mc", "segment_mc")
+"""Credit by values of states."""
 MASKS = ("token_mask", "sequence_mask", "geo_mask", "geo_mask_token")
 READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "clip_low": ("gate", ("clip", "gmpo")),
@@ -211,6 +231,12 @@ READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "sapo_down": ("gate", ("sapo",)),
     "divergence_limit": ("gate", ("dppo_tv", "dppo_kl")),
     "zvp_alpha": ("baseline", ("rl_zvp",)),
+    "credit_continuations": ("credit", BY_STATES),
+    "credit_tokens_share": ("credit", BY_STATES),
+    "credit_steps": ("credit", ("step_mc",)),
+    "segment_tokens": ("credit", ("segment_mc",)),
+    "segment_probability": ("credit", ("segment_mc",)),
+    "self_logratio_weight": ("credit", ("self_logratio",)),
     "future_decay": ("credit", ("future_kl",)),
     "future_reach": ("credit", ("future_kl",)),
     "correction_low": ("correction", MASKS),

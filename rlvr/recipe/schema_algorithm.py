@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from rlvr.recipe.presets import PRESETS
 from rlvr.recipe.units import FROZEN, Fraction
+
+STEPS = {"line": r"\n+", "sentence": r"[.!?]\s+|\n+"}
+"""What ends a step, by name, as regular expressions."""
 
 
 class Algorithm(BaseModel):
@@ -47,8 +51,20 @@ class Algorithm(BaseModel):
     """Factor of positive advantages: 0.1 leaves learning mostly to mistakes (W-REINFORCE), 0 wholly."""
     zvp_alpha: float = Field(gt=0)
     """`rl_zvp`: advantage a nat of entropy in groups that are all right or all wrong."""
-    credit: Literal["sequence", "future_kl"]
-    """Which tokens the advantage goes to: all alike, or more to those whose future became likelier (FIPO)."""
+    credit: Literal["sequence", "future_kl", "step_mc", "segment_mc", "self_logratio"]
+    """Which tokens it goes to: all alike, by FIPO, by continuations of steps or segments, or by SPRO."""
+    credit_continuations: int = Field(ge=1)
+    """`step_mc`, `segment_mc`: completions sampled from a state; their mean reward is its value."""
+    credit_tokens_share: float = Field(gt=0, le=1)
+    """`step_mc`, `segment_mc`: share of all tokens sampled that these may be; 1: no bound, every state."""
+    credit_steps: str
+    """`step_mc`: what ends a step: `line`, `sentence` or a regular expression over the completion's text."""
+    segment_tokens: int = Field(ge=1)
+    """`segment_mc`: a segment is cut before every so many-th token that counts."""
+    segment_probability: float = Field(gt=0, le=1)
+    """`segment_mc`: only tokens of at most this probability count, and have an advantage; 1: all."""
+    self_logratio_weight: float = Field(gt=0)
+    """`self_logratio`: weight of log pi / pi_ref."""
     future_decay: Fraction
     """`future_kl`: decay of the future a token; 0.5 ** (1 / 32) halves it in 32 tokens."""
     future_reach: float = Field(ge=0)
@@ -132,6 +148,19 @@ class Algorithm(BaseModel):
     """Truncated completions: scored as they are, out of the loss, or DAPO's soft penalty near the limit."""
     overlong_buffer: int = Field(ge=1)
     """`soft`: tokens before `max_tokens` over which the penalty rises from 0 to 1."""
+
+    @field_validator("credit_steps")
+    @classmethod
+    def _is_rule(cls, given: str) -> str:
+        try:
+            empty = re.compile(STEPS.get(given, given)).fullmatch("")
+        except re.error as error:
+            raise ValueError(
+                f"`{given}` is no regular expression ({error}); {' and '.join(STEPS)} have names"
+            ) from error
+        if empty:
+            raise ValueError(f"`{given}` matches where there is nothing: no step would end there")
+        return given
 
     @model_validator(mode="before")
     @classmethod

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Which keys and values of a prefill some slots begin with."""
+
+    row: int
+    """Of the prefill."""
+    begin: int
+    """Its first column."""
+    length: int
+    """Columns, in tokens."""
+    slots: int
+    """Copies."""
 
 
 class SlotCache:
@@ -23,16 +39,17 @@ class SlotCache:
         self._used = 0
         self.mask = torch.empty(0)
 
-    def adopt(self, prefilled: Any, lengths: list[int], siblings: list[int], start: int) -> None:
-        """Copy left-padded prompt keys and values [P, H, T, D] to the slots of each prompt's siblings."""
+    def adopt(self, prefilled: Any, spans: Sequence[Span], start: int) -> None:
+        """Copy spans of prompt keys and values [P, H, T, D] to slots from `start` on."""
         for index, layer in enumerate(prefilled.layers):
             if index == len(self._layers):
                 self._layers.append((self._room(layer.keys), self._room(layer.values)))
             for room, new in zip(self._layers[index], (layer.keys, layer.values), strict=True):
                 row = start
-                for p, (length, count) in enumerate(zip(lengths, siblings, strict=True)):
-                    room[row : row + count, :, :length] = new[p, :, new.shape[2] - length :]
-                    row += count
+                for span in spans:
+                    last = span.begin + span.length
+                    room[row : row + span.slots, :, : span.length] = new[span.row, :, span.begin : last]
+                    row += span.slots
 
     def _room(self, like: torch.Tensor) -> torch.Tensor:
         return like.new_zeros((self.slots, like.shape[1], self.length, like.shape[3]))

@@ -48,11 +48,11 @@ def parameters(request: Request, sampling: Sampling, context: int) -> dict[str, 
     Child i of vLLM draws with seed + i, so the group's first seed is that of them all.  EngineError for what
     vLLM would quietly do otherwise: cut at the context's end, or raise the temperature.
     """
-    length = len(request.prompt_ids)
-    if length + sampling.max_tokens > context:
+    length, limit = len(request.prompt_ids), request.limit(sampling)
+    if length + limit > context:
         raise EngineError(
             f"problem {request.problem.id}: a prompt of {length} tokens and a completion of "
-            f"{sampling.max_tokens} do not fit the context of {context}"
+            f"{limit} do not fit the context of {context}"
         )
     if 0 < sampling.temperature < LEAST_TEMPERATURE:
         raise EngineError(
@@ -65,7 +65,7 @@ def parameters(request: Request, sampling: Sampling, context: int) -> dict[str, 
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
-        "max_tokens": sampling.max_tokens,
+        "max_tokens": limit,
         "stop_token_ids": list(sampling.stop_ids),
         "ignore_eos": True,
         "logprobs": 0,
@@ -82,7 +82,7 @@ def group(
     if len(rows) != len(request.seeds):
         raise GarbageError(f"{len(rows)} completions came back of {len(request.seeds)} asked for")
     for row in rows:
-        _check(row, sampling, vocabulary)
+        _check(row, sampling, request.limit(sampling), vocabulary)
     texts = decode([list(row.token_ids) for row in rows])
     return Group(
         problem=request.problem,
@@ -101,19 +101,19 @@ def group(
     )
 
 
-def _check(row: Row, sampling: Sampling, vocabulary: int) -> None:
+def _check(row: Row, sampling: Sampling, limit: int, vocabulary: int) -> None:
     count = len(row.token_ids)
-    if not 0 < count <= sampling.max_tokens or len(row.logprobs) != count:
+    if not 0 < count <= limit or len(row.logprobs) != count:
         raise GarbageError(
             f"a completion of {count} tokens with {len(row.logprobs)} log-probabilities, where at most "
-            f"{sampling.max_tokens} were asked for"
+            f"{limit} were asked for"
         )
     if not all(0 <= token < vocabulary for token in row.token_ids):
         raise GarbageError(f"a token outside of the vocabulary of {vocabulary}")
     if not all(math.isfinite(p) and p <= ROUNDING for p in row.logprobs):
         raise GarbageError("a log-probability that is none: are the weights finite?")
     ended = row.token_ids[-1] in sampling.stop_ids
-    if row.finish != ("stop" if ended else "length") or not (ended or count == sampling.max_tokens):
+    if row.finish != ("stop" if ended else "length") or not (ended or count == limit):
         raise GarbageError(f"a completion of {count} tokens that ended for the reason `{row.finish}`")
 
 

@@ -4,6 +4,9 @@ Slots in one static KV cache hold the sequences being decoded.  A prompt runs on
 finished sequence frees its slot at once, and when enough are free the next prompts move in:
 
     requests -> prefill P prompts -> copy KV to P*G slots -> decode all slots -> sample -> finished? -> groups
+
+A prompt that begins another prompt of the same prefill is not run again: its slots take a part of those keys
+and values, and decoding begins with its last token.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import torch
 
 from rlvr.errors import EngineError
 from rlvr.rollout.attention import grouped_decode_attention
-from rlvr.rollout.cache import SlotCache
+from rlvr.rollout.cache import SlotCache, Span
 from rlvr.rollout.engine import Decode
 from rlvr.rollout.sample import draw, uniforms
 from rlvr.types import Completion, Finish, Group, Request, Sampling
@@ -104,7 +107,7 @@ class _Decoder:
         largest = max(len(r.seeds) for r in requests)
         total = sum(len(r.seeds) for r in requests)
         slots = min(max(slots, largest), total)
-        length = max(len(r.prompt_ids) for r in requests) + sampling.max_tokens
+        length = max(len(r.prompt_ids) + r.limit(sampling) for r in requests)
         self.cache = SlotCache(slots, length)
         self.waiting = deque(range(len(requests)))
         self.unfinished = [len(r.seeds) for r in requests]
@@ -114,6 +117,8 @@ class _Decoder:
         self.owner = np.zeros((slots, 2), np.int64)  # request, sibling
         self.seed = np.zeros(slots, np.uint64)
         self.made = np.zeros(slots, np.int64)  # tokens sampled
+        self.limit = np.zeros(slots, np.int64)  # tokens to sample at most
+        self.newest = np.zeros(slots, np.int64)  # the token to be read next
         self.position = np.zeros(slots, np.int64)  # tokens in the cache
         self.tokens = np.zeros((slots, sampling.max_tokens), np.int64)
         self.logprobs = np.zeros((slots, sampling.max_tokens), np.float32)
@@ -149,9 +154,9 @@ class _Decoder:
 
     def _prefill(self, batch: list[int]) -> Iterator[int]:
         """Run the prompts, copy their keys and values to their siblings' slots and draw the first tokens."""
-        prompts = [self.requests[i].prompt_ids for i in batch]
-        siblings = [len(self.requests[i].seeds) for i in batch]
-        ids, mask = _left_pad(prompts, self.pad_id, self.device)
+        held = _held(batch, [self.requests[i].prompt_ids for i in batch])
+        run = [index for index in batch if held[index] == index]
+        ids, mask = _left_pad([self.requests[i].prompt_ids for i in run], self.pad_id, self.device)
         output = self.model(
             input_ids=ids,
             attention_mask=mask,
@@ -159,28 +164,42 @@ class _Decoder:
             use_cache=True,
             logits_to_keep=1,
         )
-        start = self.active
-        self.cache.adopt(output.past_key_values, [len(p) for p in prompts], siblings, start)
-        row = start
-        for index, prompt, count in zip(batch, prompts, siblings, strict=True):
-            rows = slice(row, row + count)
-            self.owner[rows, 0], self.owner[rows, 1] = index, np.arange(count)
-            self.seed[rows] = np.array([s % 2**64 for s in self.requests[index].seeds], np.uint64)
-            self.made[rows], self.position[rows] = 0, len(prompt)
-            self.done[index] = [None] * count
-            row += count
-        self.active = row
-        logits = output.logits[:, -1].repeat_interleave(torch.tensor(siblings, device=self.device), dim=0)
-        yield from self._draw(logits, start)
+        row = {index: number for number, index in enumerate(run)}
+        begun = [index for index in batch if index not in row]
+        spans = {
+            index: Span(
+                row=row[held[index]],
+                begin=ids.shape[1] - len(self.requests[held[index]].prompt_ids),
+                # What was not run reads its last token when decoding begins.
+                length=len(self.requests[index].prompt_ids) - (index not in row),
+                slots=len(self.requests[index].seeds),
+            )
+            for index in (*begun, *run)
+        }
+        self.cache.adopt(output.past_key_values, list(spans.values()), self.active)
+        for index, span in spans.items():
+            self._seat(index, span)
+        siblings = torch.tensor([len(self.requests[i].seeds) for i in run], device=self.device)
+        logits = output.logits[:, -1].repeat_interleave(siblings, dim=0)
+        yield from self._draw(logits, self.active - len(logits))
+
+    def _seat(self, index: int, span: Span) -> None:
+        """Give the next slots to the siblings of a request."""
+        request, rows = self.requests[index], slice(self.active, self.active + span.slots)
+        self.owner[rows, 0], self.owner[rows, 1] = index, np.arange(span.slots)
+        self.seed[rows] = np.array([s % 2**64 for s in request.seeds], np.uint64)
+        self.made[rows], self.position[rows] = 0, span.length
+        self.limit[rows], self.newest[rows] = request.limit(self.sampling), request.prompt_ids[-1]
+        self.done[index] = [None] * span.slots
+        self.active += span.slots
 
     def _step(self) -> Iterator[int]:
         """One forward pass: each active sequence reads its newest token and draws the next."""
         n = self.active
-        newest = self.tokens[np.arange(n), self.made[:n] - 1]
         position = torch.from_numpy(self.position[:n]).to(self.device)
         self.cache.begin_step(position, int(self.position[:n].max()) + 1)
         output = self.model(
-            input_ids=torch.from_numpy(newest).to(self.device)[:, None],
+            input_ids=torch.from_numpy(self.newest[:n]).to(self.device)[:, None],
             attention_mask=self.cache.mask,
             position_ids=position[:, None],
             past_key_values=self.cache,
@@ -195,11 +214,11 @@ class _Decoder:
         uniform = torch.from_numpy(uniforms(self.seed[rows], self.made[rows])).to(logits.device)
         tokens, logprobs = draw(logits, uniform, self.sampling)
         drawn = tokens.cpu().numpy()
-        self.tokens[rows, self.made[rows]] = drawn
+        self.tokens[rows, self.made[rows]] = self.newest[rows] = drawn
         self.logprobs[rows, self.made[rows]] = logprobs.cpu().numpy()
         self.made[rows] += 1
         stopped = np.isin(drawn, self.stop_ids)
-        finished = stopped | (self.made[rows] >= self.sampling.max_tokens)
+        finished = stopped | (self.made[rows] >= self.limit[rows])
         if finished.any():
             yield from self._retire(rows[finished], stopped[finished])
 
@@ -217,11 +236,25 @@ class _Decoder:
         left = self.active - len(rows)
         holes = rows[rows < left]
         movers = np.setdiff1d(np.arange(left, self.active), rows)
-        for column in (self.owner, self.seed, self.made, self.position, self.tokens, self.logprobs):
+        columns = (self.owner, self.seed, self.made, self.limit, self.newest, self.position)
+        for column in (*columns, self.tokens, self.logprobs):
             column[holes] = column[movers]
         self.cache.move(movers, holes)
         self.active = left
         yield from complete
+
+
+def _held(batch: Sequence[int], prompts: Sequence[tuple[int, ...]]) -> dict[int, int]:
+    """Which request's prompt holds each request's prompt: a longer one that begins with it, or its own."""
+    found: dict[int, int] = {}
+    longest: tuple[int, ...] = ()
+    holder = -1
+    # In falling order all that begin with a prompt stand right before it.
+    for prompt, index in sorted(zip(prompts, batch, strict=True), reverse=True):
+        if len(prompt) >= len(longest) or longest[: len(prompt)] != prompt:
+            longest, holder = prompt, index
+        found[index] = holder
+    return found
 
 
 def _left_pad(

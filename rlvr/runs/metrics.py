@@ -171,6 +171,12 @@ METRICS = _register(
         _row("batch/all_wrong_share", "share", "down", "sampled groups without a right completion"),
         _row("batch/sequences", "count", "neither", "sequences that the step trained on"),
         _row("batch/tokens", "tokens", "neither", "completion tokens that the step trained on"),
+        _row("credit/groups", "count", "neither", "groups with states valued by continuations"),
+        _row("credit/states", "count", "neither", "states valued; siblings on one prefix share one"),
+        _row("credit/continuations", "count", "neither", "continuations sampled and checked"),
+        _row("credit/error", "count", "down", "continuations whose check failed on our side; none counts"),
+        _row("credit/tokens", "tokens", "neither", "tokens of continuations, beside `rollout/tokens`"),
+        _row("credit/tokens_share", "share", "neither", "continuations' share of all tokens sampled"),
         _row(
             "policy/entropy_nats", "nats", "neither", "mean entropy of the next-token choice", rules.collapsed
         ),
@@ -198,6 +204,7 @@ METRICS = _register(
         _row("optim/skipped", "count", "down", "updates left out: gradients not finite", rules.skipped),
         _row("time/sample_s", "s", "down", "sampling completions"),
         _row("time/verify_s", "s", "down", "waiting for verifiers"),
+        _row("time/credit_s", "s", "down", "sampling and checking continuations"),
         _row("time/wait_s", "s", "down", "waiting for groups sampled ahead (max_lag > 0)"),
         _row("time/logprobs_s", "s", "down", "old and reference log-probabilities"),
         _row("time/update_s", "s", "down", "forward, backward and optimizer"),

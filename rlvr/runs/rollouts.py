@@ -64,6 +64,8 @@ class Rollout:
     """The sampled tokens."""
     logprobs: list[float]
     """Their log-probabilities under the rollout policy, nats."""
+    states: str = "[]"
+    """Values of states on the way, as JSON: [[tokens before it, value], ...]."""
 
 
 _TYPES = {
@@ -109,6 +111,7 @@ def rollouts(step: int, groups: Sequence[ScoredGroup]) -> Iterator[Rollout]:
                 parts=json.dumps(plain(verdict.parts), allow_nan=False),
                 token_ids=list(completion.token_ids),
                 logprobs=list(completion.logprobs),
+                states=json.dumps(scored.states[sibling] if scored.states else []),
             )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from rlvr.algo.advantages import UNCOMPARED, group_advantages
+from rlvr.algo.advantages import UNCOMPARED, group_advantages, group_factors
 from rlvr.algo.ranks import ALONE, Ranks
+from rlvr.algo.states import value_changes
 from rlvr.types import Batch, ScoredGroup
 
 
@@ -39,10 +41,13 @@ def pack(
     mask_truncated: bool,
     device: torch.device,
     ranks: Ranks = ALONE,
+    push_below: float | None = None,
 ) -> Batch:
     """All completions of `groups` with their advantages, right-padded, in the order given.
 
     `groups` are this rank's; the greedy completion beside a group is no part of it, only what it earned.
+    `push_below`, where states within completions have values: tokens have the advantages of the steps between
+    states, and those that the engine gave a probability above it have none.
 
     A completion without a reward keeps its place but not one token of it counts; truncated ones likewise with
     `mask_truncated`, and the only one left of its group where tokens are whitened.  Token statistics follow
@@ -76,13 +81,28 @@ def pack(
         greedy_B=greedy_B,
         ranks=ranks,
     )
+    rollout_logprobs_BC = pad_sequence([torch.tensor(c.logprobs) for _, _, c, _ in rows], batch_first=True)
+    advantages_BC = advantages_B[:, None] * mask_BC
+    if push_below is not None:
+        start_B = rewards_B - group_advantages(
+            rewards_B, group_B, mask_BC.sum(-1), baseline=baseline, scale="none", epsilon=epsilon
+        )
+        factor_B = group_factors(
+            rewards_B, group_B, mask_BC.sum(-1), scale=scale, epsilon=epsilon, ranks=ranks
+        )
+        states = [known for g in groups for known in g.states or ((),) * len(g.rewards)]
+        changes_BC = value_changes(start_B, rewards_B, states, mask_BC.shape[1])
+        stepwise_BC = mask_BC & torch.tensor([bool(known) for known in states])[:, None]
+        advantages_BC = torch.where(stepwise_BC, (changes_BC * factor_B[:, None]).float(), advantages_BC)
+        if push_below < 1:
+            advantages_BC = advantages_BC * (rollout_logprobs_BC <= math.log(push_below))
     batch = Batch(
         ids_BT=pad_sequence([torch.tensor(p + c.token_ids) for _, p, c, _ in rows], batch_first=True),
         prompt_lengths_B=prompt_lengths_B,
         lengths_B=prompt_lengths_B + completion_lengths_B,
         mask_BC=mask_BC,
-        rollout_logprobs_BC=pad_sequence([torch.tensor(c.logprobs) for _, _, c, _ in rows], batch_first=True),
-        advantages_BC=advantages_B[:, None] * mask_BC,
+        rollout_logprobs_BC=rollout_logprobs_BC,
+        advantages_BC=advantages_BC,
         group_B=group_B,
         replayed_B=torch.tensor(
             [sibling >= len(g.rewards) - g.replayed for g in groups for sibling in range(len(g.rewards))]

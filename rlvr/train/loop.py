@@ -21,11 +21,13 @@ from rlvr.rollout.proof import prove
 from rlvr.runs.reader import read_metrics
 from rlvr.train import reference, start
 from rlvr.train.batch import pack
+from rlvr.train.credit import StepCredit, ends_of
 from rlvr.train.run import Run, State
 from rlvr.train.stream import Feed, Stream, Taken
 from rlvr.train.update import UpdateSettings, update
 from rlvr.train.warm_start import warm_start
 from rlvr.types import Sampling, StepReport
+from rlvr.verify.compose import Scorer
 
 SKIPPED_LIMIT = 3
 """Updates left out in a row before the run stops."""
@@ -83,16 +85,18 @@ def _steps(run: Run, state: State) -> None:
         max_tokens=recipe.sampling.max_tokens,
         sandbox=run.sandbox,
     ) as scorer:
+        sampling = Sampling(
+            max_tokens=recipe.sampling.max_tokens,
+            temperature=recipe.sampling.temperature,
+            stop_ids=run.renderer.stop_ids,
+        )
         stream = Stream(
             sampler=Sampler(run.source, recipe.run.seed),
             renderer=run.renderer,
             engine=run.engine,
             scorer=scorer,
-            sampling=Sampling(
-                max_tokens=recipe.sampling.max_tokens,
-                temperature=recipe.sampling.temperature,
-                stop_ids=run.renderer.stop_ids,
-            ),
+            sampling=sampling,
+            credit=_step_credit(run, scorer, sampling),
             group_size=recipe.sampling.group_size,
             drop_zero_variance=recipe.algorithm.zero_variance == "drop",
             oversample=recipe.algorithm.oversample,
@@ -124,6 +128,23 @@ def _steps(run: Run, state: State) -> None:
                 if state.step >= last:
                     return
                 _step(run, state, feed)
+
+
+def _step_credit(run: Run, scorer: Scorer, sampling: Sampling) -> StepCredit | None:
+    algorithm = run.recipe.algorithm
+    if algorithm.credit not in ("step_mc", "segment_mc"):
+        return None
+    return StepCredit(
+        engine=run.engine,
+        scorer=scorer,
+        sampling=sampling,
+        decode=run.renderer.decode,
+        ends=ends_of(algorithm, run.renderer.decode),
+        continuations=algorithm.credit_continuations,
+        tokens_share=algorithm.credit_tokens_share,
+        mask_truncated=algorithm.overlong == "mask",
+        seed=run.recipe.run.seed,
+    )
 
 
 def _publish(run: Run, step: int) -> None:
@@ -180,6 +201,7 @@ def _learn(run: Run, state: State, taken: Taken) -> dict[str, float]:
         epsilon=algorithm.advantage_epsilon,
         mask_truncated=algorithm.overlong == "mask",
         device=run.device,
+        push_below={"step_mc": 1.0, "segment_mc": algorithm.segment_probability}.get(algorithm.credit),
     )
     if not batch.mask_BC.any():
         return {}

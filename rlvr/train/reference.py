@@ -1,4 +1,4 @@
-"""The reference policy of a KL penalty: the model as it was at step 0, or at the last refresh.
+"""The policy that a KL penalty or `self_logratio` compares with: that of step 0, or of the last refresh.
 
 Refreshed every N steps, it is the policy of step (step // N) * N.  It is written to the run folder before the
 next step begins, so that a run taken up at any later checkpoint finds it there.
@@ -14,6 +14,7 @@ from typing import cast
 
 import torch
 
+from rlvr import build
 from rlvr.policy.model import load_model
 from rlvr.train.run import Run, State
 
@@ -21,8 +22,8 @@ NAME = re.compile(r"(warm|step)-(\d+)(\.damaged)?")
 
 
 def take_up(run: Run, state: State) -> None:
-    """Give the run the reference that belongs to `state`; None where the loss has no penalty."""
-    if run.recipe.algorithm.kl == "off":
+    """Give the run the reference that belongs to `state`; None where the method reads none."""
+    if not _is_read(run):
         return
     if run.recipe.model.lora is not None:
         run.reference = cast(torch.nn.Module, run.model)  # without its adapter
@@ -40,15 +41,17 @@ def take_up(run: Run, state: State) -> None:
 
 def refresh(run: Run, state: State) -> None:
     """Where a refresh is due after `state.step` steps, make the policy of this moment the reference."""
-    algorithm = run.recipe.algorithm
-    due = algorithm.kl != "off" and run.recipe.model.lora is None and state.step == _origin(run, state.step)
-    if not due:
+    if not _is_read(run) or run.recipe.model.lora is not None or state.step != _origin(run, state.step):
         return
     run.record.phase("save the reference")
     with run.signals.deferred():
         run.model.save_pretrained(_folder(run, state.step))
         run.reference = copy.deepcopy(run.model).requires_grad_(False).eval()
         _forget(run)
+
+
+def _is_read(run: Run) -> bool:
+    return build.loss(run.recipe.algorithm).needs_reference
 
 
 def _origin(run: Run, step: int) -> int:

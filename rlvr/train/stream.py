@@ -21,6 +21,7 @@ from rlvr.problems.prompts import Renderer
 from rlvr.problems.sampler import Sampler, completion_seed
 from rlvr.rollout.engine import Engine
 from rlvr.train.batch import teaches
+from rlvr.train.credit import StepCredit
 from rlvr.train.memory import BLANK, Asked, Memory, Practice
 from rlvr.types import Problem, Request, Sampling, ScoredGroup
 from rlvr.verify.compose import Pending, Scorer
@@ -75,6 +76,8 @@ class Stream:
     """What comes back."""
     greedy: bool = False
     """One greedy completion beside each group, for a baseline."""
+    credit: StepCredit | None = None
+    """Who measures the values of states within completions, where the method asks for them."""
 
     def take(self, count: int, step: int, cursor: int, progress: Progress, memory: Memory = BLANK) -> Taken:
         """`count` groups for `step` from problem `cursor` on (fewer kept where zero variance is dropped).
@@ -100,12 +103,16 @@ class Stream:
             kept = self._kept(groups, memory, step, count)
         done = Asked(groups=groups, indices=indices, unfit=unfit)
         after = self.practice.after(memory, done, step)
+        spent: dict[str, float] = {}
+        if self.credit is not None:
+            groups, kept, spent = self.credit.of_step(groups, kept, step, progress)
         return Taken(
             groups=groups,
             kept=kept,
             cursor=self.sampler.cursor,
             memory=after,
             metrics=self._metrics(groups, kept, count, seconds)
+            | spent
             | {"rollout/prompts_too_long": float(len(unfit))}
             | self.practice.metrics(memory, after, done, kept, step),
         )

@@ -93,7 +93,7 @@ class Before:
     old: Choices | None
     """Of pi_old."""
     reference: torch.Tensor | None
-    """log pi_ref, for a KL in the reward."""
+    """log pi_ref, for a KL in the reward and for `self_logratio`."""
 
 
 def _before(
@@ -107,9 +107,9 @@ def _before(
             kappa=loss.lp_reg_kappa if loss.entropy == "lp_reg" else None,
         )
         old = _look(batch, lambda micro: _forward(model, micro, settings, wanted), settings)
-    if loss.kl == "k1_reward":
+    if loss.shapes_by_reference:
         if reference is None:
-            raise ValueError("a KL in the reward needs the reference model")
+            raise ValueError("a KL in the reward, or credit = self_logratio, needs the reference model")
         far = _look(batch, lambda micro: _reference(model, reference, micro, settings), settings).logprobs
     advantages = step_advantages(
         loss,

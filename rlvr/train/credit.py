@@ -1,0 +1,282 @@
+"""Credit for the right steps without a critic: what a state is worth is asked of the policy itself.
+
+A completion is cut where its steps end.  From the state at a cut, K continuations are sampled and checked as
+whole completions: their mean reward is the state's value, and a step's advantage is what the value changes by
+over it (VinePPO, arXiv:2410.01679; SPO, arXiv:2505.23564).  The prompt's value is the group's own.
+
+Tokens are spent where they tell most: only groups whose rewards differ, and there, first, the middle of the
+part between two known values that differ most, which halves the search for the step that made the difference.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from hashlib import blake2b
+from itertools import accumulate, pairwise
+from math import inf, log
+from statistics import fmean
+from time import perf_counter
+
+import numpy as np
+
+from rlvr.algo.states import segment_ends
+from rlvr.problems.sampler import continuation_seed
+from rlvr.recipe.schema_algorithm import STEPS, Algorithm
+from rlvr.rollout.engine import Engine
+from rlvr.train.batch import teaches
+from rlvr.types import Completion, Group, Request, Sampling, ScoredGroup
+from rlvr.verify.compose import Pending, Scorer
+
+Progress = Callable[[str, int, int], None]
+Decode = Callable[[Sequence[int]], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCredit:
+    """Measures the values of states; a pure function of (weights, seed, step, groups)."""
+
+    engine: Engine
+    """Who continues."""
+    scorer: Scorer
+    """Who checks."""
+    sampling: Sampling
+    """How completions are drawn, and so continuations."""
+    decode: Decode
+    """Tokens to the text that a verifier sees."""
+    ends: Callable[[Completion], list[int]]
+    """Where steps end: completion tokens before each cut, rising, within the completion."""
+    continuations: int
+    """K: of each state."""
+    tokens_share: float
+    """Share of the step's sampled tokens that continuations may be; 1: every state is valued."""
+    mask_truncated: bool
+    """Whether truncated completions train nothing."""
+    seed: int
+    """`run.seed`."""
+
+    def value(
+        self, groups: Sequence[ScoredGroup], step: int, progress: Progress
+    ) -> tuple[list[ScoredGroup], dict[str, float]]:
+        """The groups with the states that could be paid for, and metrics.
+
+        The cost of a state is foreseen as K times the tokens from it to the end of the longest sibling; a
+        state is asked for if that is left.
+        """
+        started = perf_counter()
+        sampled = sum(len(c.token_ids) for g in groups for c in g.group.completions)
+        budget = inf if self.tokens_share == 1 else sampled * self.tokens_share / (1 - self.tokens_share)
+        paths = [path for place, scored in enumerate(groups) for path in self._paths(place, scored)]
+        spent = Spent()
+        values: dict[bytes, float | None] = {}
+        while asked := self._affordable(paths, values, budget - spent.tokens):
+            values |= self._values(groups, asked, step, progress, spent)
+        valued = list(groups)
+        for place in sorted({path.place for path in paths}):
+            mine = {path.sibling: path.states(values) for path in paths if path.place == place}
+            states = tuple(mine.get(i, ()) for i in range(len(groups[place].rewards)))
+            valued[place] = replace(groups[place], states=states if any(states) else ())
+        return valued, {
+            "credit/groups": float(sum(bool(g.states) for g in valued)),
+            "credit/states": float(sum(value is not None for value in values.values())),
+            "credit/continuations": float(spent.continuations),
+            "credit/error": float(spent.errors),
+            "credit/tokens": float(spent.tokens),
+            "credit/tokens_share": spent.tokens / max(sampled + spent.tokens, 1),
+            "time/credit_s": perf_counter() - started,
+        }
+
+    def _paths(self, place: int, scored: ScoredGroup) -> list[Path]:
+        """The completions of a group worth the cost: those that train, where rewards differ."""
+        if not teaches(scored):
+            return []
+        start = fmean(r for r in scored.rewards if r is not None)
+        longest = max(len(c.token_ids) for c in scored.group.completions)
+        return [
+            Path.along(
+                completion,
+                self.ends(completion),
+                place=place,
+                sibling=i,
+                ends=(start, reward),
+                longest=longest,
+            )
+            for i, (completion, reward) in enumerate(
+                zip(scored.group.completions, scored.rewards, strict=True)
+            )
+            if reward is not None and not (self.mask_truncated and completion.finish == "length")
+        ]
+
+    def _affordable(
+        self, paths: Sequence[Path], values: dict[bytes, float | None], budget: float
+    ) -> dict[bytes, tuple[Path, int]]:
+        """The states to value next: prefix -> where it stands; siblings that share a prefix pay once."""
+        wanted = [
+            (-change, path.place, path.sibling, cut, path)
+            for path in paths
+            for change, cut in path.wanted(values, every=budget == inf)
+        ]
+        asked: dict[bytes, tuple[Path, int]] = {}
+        for _, _, _, cut, path in sorted(wanted, key=lambda each: each[:4]):
+            cost = self.continuations * max(path.longest - cut, 1)
+            if path.prefixes[cut] not in asked and cost <= budget:
+                asked[path.prefixes[cut]] = path, cut
+                budget -= cost
+        return asked
+
+    def _values(
+        self,
+        groups: Sequence[ScoredGroup],
+        asked: dict[bytes, tuple[Path, int]],
+        step: int,
+        progress: Progress,
+        spent: Spent,
+    ) -> dict[bytes, float | None]:
+        """Continue from each state, check, and average; None where no continuation could be checked."""
+        where = list(asked.values())
+        requests = [self._request(groups[path.place].group, path, cut, step) for path, cut in where]
+        pending: dict[int, Pending] = {}
+        progress("credit", 0, len(requests))
+        for index, group in self.engine.generate(requests, self.sampling):
+            path, cut = where[index]
+            spent.tokens += sum(len(c.token_ids) for c in group.completions)
+            spent.continuations += len(group.completions)
+            whole = self._whole(groups[path.place].group, path.token_ids[:cut], group)
+            pending[index] = self.scorer.submit(whole, requests[index].seeds[0] % 2**32)
+            progress("credit", len(pending), len(requests))
+        values: dict[bytes, float | None] = {}
+        for index, prefix in enumerate(asked):
+            rewards = pending[index].result().rewards
+            known = [reward for reward in rewards if reward is not None]
+            spent.errors += len(rewards) - len(known)
+            values[prefix] = fmean(known) if known else None
+        return values
+
+    def _request(self, group: Group, path: Path, cut: int, step: int) -> Request:
+        seeds = (
+            continuation_seed(self.seed, step, path.place, path.sibling, cut, number)
+            for number in range(self.continuations)
+        )
+        return Request(
+            problem=group.problem,
+            prompt_ids=(*group.prompt_ids, *path.token_ids[:cut]),
+            seeds=tuple(seeds),
+            max_tokens=self.sampling.max_tokens - cut,
+        )
+
+    def _whole(self, group: Group, prefix: tuple[int, ...], continued: Group) -> Group:
+        """The continuations as the completions that a verifier would see."""
+        wholes = [replace(c, token_ids=(*prefix, *c.token_ids)) for c in continued.completions]
+        return replace(group, completions=tuple(replace(c, text=self.decode(c.token_ids)) for c in wholes))
+
+
+@dataclass(slots=True, kw_only=True)
+class Spent:
+    """What continuations have cost so far."""
+
+    tokens: int = 0
+    """Sampled."""
+    continuations: int = 0
+    """Of which there were so many."""
+    errors: int = 0
+    """Whose check failed on our side."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Path:
+    """One completion and the states on its way."""
+
+    place: int
+    """Of its group in the step."""
+    sibling: int
+    """Its place in the group."""
+    token_ids: tuple[int, ...]
+    """Its tokens."""
+    ends: tuple[float, float]
+    """Values of the prompt and of its end: the group's mean reward, and its own."""
+    longest: int
+    """Tokens of the longest sibling."""
+    prefixes: dict[int, bytes] = field(default_factory=dict)
+    """Cut -> fingerprint of group and tokens before it."""
+
+    @classmethod
+    def along(
+        cls,
+        completion: Completion,
+        cuts: Sequence[int],
+        *,
+        place: int,
+        sibling: int,
+        ends: tuple[float, float],
+        longest: int,
+    ) -> Path:
+        """The path of a completion with states at `cuts`."""
+        ids = np.array(completion.token_ids, np.int64)
+        seen, prefixes = blake2b(place.to_bytes(8, "little"), digest_size=16), {}
+        for before, cut in pairwise([0, *cuts]):
+            seen.update(ids[before:cut].tobytes())
+            prefixes[cut] = seen.digest()
+        return cls(
+            place=place,
+            sibling=sibling,
+            token_ids=completion.token_ids,
+            ends=ends,
+            longest=longest,
+            prefixes=prefixes,
+        )
+
+    def states(self, values: dict[bytes, float | None]) -> tuple[tuple[int, float], ...]:
+        """The states whose value is known."""
+        found = ((cut, values.get(prefix)) for cut, prefix in self.prefixes.items())
+        return tuple((cut, value) for cut, value in found if value is not None)
+
+    def wanted(self, values: dict[bytes, float | None], *, every: bool) -> list[tuple[float, int]]:
+        """(change of value over it, cut in its middle, or `every` cut) of each part between known values."""
+        known = [(0, self.ends[0]), *self.states(values), (len(self.token_ids), self.ends[1])]
+        found = []
+        for (begin, before), (end, after) in pairwise(known):
+            inside = [c for c, prefix in self.prefixes.items() if begin < c < end and prefix not in values]
+            chosen = inside if every else inside[len(inside) // 2 :][:1]
+            found += [(abs(after - before), cut) for cut in chosen]
+        return found
+
+
+def ends_of(spec: Algorithm, decode: Decode) -> Callable[[Completion], list[int]]:
+    """Where the recipe says that steps end, in tokens before the cut."""
+    if spec.credit == "step_mc":
+        return step_ends(re.compile(STEPS.get(spec.credit_steps, spec.credit_steps)), decode)
+    return partial(_segments, tokens=spec.segment_tokens, log_probability=log(spec.segment_probability))
+
+
+def _segments(completion: Completion, *, tokens: int, log_probability: float) -> list[int]:
+    return segment_ends(completion.logprobs, tokens=tokens, log_probability=log_probability)
+
+
+def step_ends(rule: re.Pattern[str], decode: Decode) -> Callable[[Completion], list[int]]:
+    """Cuts a completion behind the token with which a match of `rule` is complete.
+
+    The sampled tokens are cut, no text is tokenised again.  An empty match, or one at the end of the text,
+    ends no step.
+    """
+    piece = cache(lambda token: decode((token,)))
+
+    def ends(completion: Completion) -> list[int]:
+        ids, text = completion.token_ids, completion.text
+        places = [match.end() for match in rule.finditer(text) if match.start() < match.end() < len(text)]
+        pieces = [piece(token) for token in ids] if places else []
+        if "".join(pieces) == text:
+            lengths = list(accumulate(map(len, pieces)))
+            cuts = {bisect_left(lengths, place) + 1 for place in places}
+        else:  # a token may be less than a character: what do the tokens before a cut say together?
+            cuts = set()
+            for place in places:
+                found = bisect_left(
+                    range(len(ids)), place, lo=max(cuts, default=1), key=lambda cut: len(decode(ids[:cut]))
+                )
+                cuts.add(found)
+        return sorted(cut for cut in cuts if cut < len(ids))
+
+    return ends
