@@ -63,12 +63,16 @@ class StepCredit:
     ) -> tuple[list[ScoredGroup], dict[str, float]]:
         """The groups with the states that could be paid for, and metrics.
 
-        The cost of a state is foreseen as K times the tokens from it to the end of the longest sibling; a
-        state is asked for if that is left.
+        The cost of a state is foreseen as K times the tokens from it to the end of the longest sibling.  It
+        is asked for while that is left and, besides, the most that K continuations can be: so the share is
+        kept, unless continuations on the whole grow longer than the longest completions.
         """
         started = perf_counter()
         sampled = sum(len(c.token_ids) for g in groups for c in g.group.completions)
-        budget = inf if self.tokens_share == 1 else sampled * self.tokens_share / (1 - self.tokens_share)
+        budget = inf
+        if self.tokens_share < 1:
+            budget = sampled * self.tokens_share / (1 - self.tokens_share)
+            budget -= self.continuations * self.sampling.max_tokens
         paths = [path for place, scored in enumerate(groups) for path in self._paths(place, scored)]
         spent = Spent()
         values: dict[bytes, float | None] = {}

@@ -95,6 +95,28 @@ def test_rl_zvp(seed, cuts, right):
 
 @settings(max_examples=40, deadline=None)
 @given(**SEEDS)
+def test_self_logratio(seed, cuts):
+    """SPRO, arXiv:2507.01551: beta log pi_old / pi_ref summed so far, less the siblings' mean."""
+    x = batch(seed)
+    advantages, old, pi, far = grpo_advantages(x), *(rows_of(x, name) for name in ("old", "logp", "ref"))
+    tokens = sum(map(len, old))
+    sums = [
+        [0.3 * sum(old[i][k] - far[i][k] for k in range(t + 1)) for t in range(len(old[i]))]
+        for i in range(12)
+    ]
+    expected: list[list[float]] = [[]] * 12
+    for group in siblings(x):
+        for i in group:
+            expected[i] = []
+            for t, own in enumerate(sums[i]):
+                there = [sums[j][t] for j in group if t < len(sums[j])]
+                advantage = advantages[i] + own - sum(there) / len(there)
+                expected[i].append(-clipped(math.exp(pi[i][t] - old[i][t]), advantage, 0.2, 0.2) / tokens)
+    compare("spro", x, cuts, expected, self_logratio_weight=0.3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(**SEEDS)
 def test_topr(seed, cuts):
     """arXiv:2503.14286: what was good weighs 1, what was bad prod(pi / mu) up to 1."""
     x = batch(seed)

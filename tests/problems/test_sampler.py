@@ -1,7 +1,9 @@
+from itertools import product
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlvr.problems.sampler import Sampler, completion_seed, permutation
+from rlvr.problems.sampler import Sampler, completion_seed, continuation_seed, permutation
 from rlvr.problems.sources import Table, open_source
 from rlvr.types import Problem
 
@@ -55,3 +57,10 @@ def test_completion_seeds_are_distinct_and_stay_as_they_are():
     assert len(seeds) == 6**4
     assert all(0 <= seed < 2**64 for seed in seeds)
     assert completion_seed(0, 0, 0, 1) == 2701513039496735643
+
+
+def test_continuations_have_seeds_of_their_own():
+    seeds = {continuation_seed(0, a, b, c, d, e) for a, b, c, d, e in product(range(3), repeat=5)}
+    assert (
+        len(seeds | {completion_seed(0, a, b, c) for a, b, c in product(range(3), repeat=3)}) == 3**5 + 3**3
+    )

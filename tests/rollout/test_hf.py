@@ -1,6 +1,7 @@
 """The hf engine against plain forward passes of the same model, and its independence of batch composition."""
 
 import math
+from dataclasses import replace
 from itertools import accumulate
 
 import pytest
@@ -10,7 +11,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from rlvr.errors import EngineError
 from rlvr.policy.logprobs import completion_logprobs
 from rlvr.policy.model import add_lora
-from rlvr.types import Request, Sampling
+from rlvr.types import Problem, Request, Sampling
 from tests.rollout.asked import LENGTHS, generate, request, requests, said, stops
 from tests.tiny import engine_of, tiny
 
@@ -249,3 +250,52 @@ def test_sliding_windows_are_refused(story):
     assert "sliding_attention" in config.layer_types
     with pytest.raises(EngineError, match="sliding-window"):
         engine_of(Qwen3ForCausalLM(config), tokenizer)
+
+
+def begun(asked, lengths):
+    """Requests whose prompts are the beginnings of others, in between them."""
+    problem = Problem(id="", messages=asked[0].problem.messages, answer=0)
+    return [
+        Request(
+            problem=replace(problem, id=f"{one.problem.id} to {length}"),
+            prompt_ids=one.prompt_ids[:length],
+            seeds=(7, 8 + length),
+        )
+        for one in asked
+        for length in lengths
+        if length <= len(one.prompt_ids)
+    ]
+
+
+@pytest.mark.parametrize("slots", [8, 512])
+def test_a_prompt_that_begins_another_is_not_run_again_and_says_the_same(alone, slots):
+    model, tokenizer, sampling, asked, _ = alone
+    lengths: list[int] = []
+    forward = model.forward
+
+    def counting(*arguments, **named):
+        lengths.append(named["input_ids"].shape[0] * (named["input_ids"].shape[1] > 1))
+        return forward(*arguments, **named)
+
+    prefixes = begun(asked, (1, 2, 30, 33, 89))
+    expected = {}
+    for one in prefixes:
+        expected |= said(generate(engine_of(model, tokenizer), [one], sampling))
+    model.forward = counting
+    mixed = [*prefixes[::2], *asked, *prefixes[1::2]]
+    groups = generate(engine_of(model, tokenizer, slots=slots), mixed, sampling)
+    model.forward = forward
+    assert {name: row for name, row in said(groups).items() if " to " in name} == expected
+    check_logprobs(model, groups, 1.0)
+    if slots == 512:
+        twice = sum(length == len(one.prompt_ids) for one in asked for length in (1, 2, 30, 33, 89))
+        assert sum(lengths) == len(asked) + twice, "a prefix was run again"
+
+
+def test_a_request_may_have_a_lower_limit_of_its_own(alone):
+    model, tokenizer, sampling, asked, found = alone
+    cut = [replace(one, max_tokens=1 + 3 * i) for i, one in enumerate(asked)]
+    for one, group in zip(cut, generate(engine_of(model, tokenizer, slots=9), cut, sampling), strict=True):
+        for completion, (whole, finish, _) in zip(group.completions, found[one.problem.id], strict=True):
+            assert completion.token_ids == whole[: one.max_tokens]
+            assert completion.finish == (finish if len(whole) <= one.max_tokens else "length")
