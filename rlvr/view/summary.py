@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -72,6 +73,9 @@ def completions(path: Path, count: int, step: int | None = None) -> RenderableTy
         ]
         if row.why:
             parts.append(Text(lines.printable(f"     {row.why}"), style="dim"))
+        if states := json.loads(row.states):
+            values = ", ".join(f"{value:.2f} after {tokens} tokens" for tokens, value in states)
+            parts.append(Text(f"     worth on the way: {values}", style="dim"))
     return Group(*parts)
 
 

@@ -211,6 +211,26 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(whole, tmp_path):
     check_same(run, whole)
 
 
+def test_a_run_whose_steps_were_valued_by_continuations_goes_on_as_if_it_had_not_been_stopped(tmp_path):
+    credit = {
+        "algorithm__credit": "segment_mc",
+        "algorithm__segment_probability": 1,
+        "algorithm__credit_tokens_share": 0.8,
+        "warm_start": "null",
+        "run__save_every": 1,
+    }
+    assert here(*small(tmp_path, **credit, run__name="whole")) == 0
+    with running(tmp_path, *small(tmp_path, **credit)) as process:
+        process.until(in_phase(tmp_path / "run", "credit", 3))
+        assert process.ends(signal.SIGKILL) == -signal.SIGKILL
+        process.check_nothing_runs()
+    assert here("train", "--resume", tmp_path / "run") == 0
+    check_same(tmp_path / "run", tmp_path / "whole")
+    rows = [row.metrics for row in read_metrics(tmp_path / "run") if row.kind == "train"]
+    assert all(0 < row["credit/tokens_share"] <= 0.8 for row in rows)
+    assert any(row.states != "[]" for row in read_rollouts(tmp_path / "run", 4))
+
+
 def test_a_step_whose_weights_the_engine_does_not_take_is_not_done_twice(whole, tmp_path, monkeypatch):
     taken = HfEngine.load_weights
 

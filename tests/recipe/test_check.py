@@ -153,6 +153,14 @@ def refused(folder: Path, text: str, *settings: str) -> list[str]:
             "warm_start:\n  problems: {source: ./rows.jsonl, curriculum: {}}",
             "a.yaml:4: `warm_start.problems.curriculum` has no success rates to go by: the warm start samples nothing; set it "
             "under `problems`",
+            "algorithm:\n  preset: vineppo\n  baseline: none",
+            "a.yaml:5: `algorithm.baseline = none` is no value of the prompt, where `credit = step_mc` begins; set baseline "
+            "to leave_one_out or group_mean",
+        ),
+        (
+            "algorithm:\n  credit: segment_mc\n  scale: batch_whiten",
+            "a.yaml:5: `algorithm.scale = batch_whiten` moves the advantages of whole completions, and `credit = segment_mc` "
+            "has none; set scale to none, group_std, batch_std or token_whiten",
         ),
         ("verifier: ./mine.py:close", "a.yaml:3: `verifier.name`: mine.py does not exist; choose from: a.yaml, rows.jsonl"),
         ("eval:\n  benchmarks:\n    - gsm8k\n    - row.jsonl", "a.yaml:6: `eval.benchmarks.1`: row.jsonl does not exist; "
