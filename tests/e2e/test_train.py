@@ -42,7 +42,7 @@ def test_each_preset_trains_a_step(preset, tmp_path):
     )
     assert any((before[key] != after[key]).any() for key in before)
     assert (row["loss/kl_ref_nats"] == 0) or PRESETS[preset].get("kl", "off") != "off"
-    assert (row.get("credit/states", 0) > 0) == PRESETS[preset].get("credit", "").endswith("_mc")
+    assert ("credit/states" in row) == PRESETS[preset].get("credit", "").endswith("_mc")
 
 
 @pytest.mark.slow

@@ -153,6 +153,8 @@ def refused(folder: Path, text: str, *settings: str) -> list[str]:
             "warm_start:\n  problems: {source: ./rows.jsonl, curriculum: {}}",
             "a.yaml:4: `warm_start.problems.curriculum` has no success rates to go by: the warm start samples nothing; set it "
             "under `problems`",
+        ),
+        (
             "algorithm:\n  preset: vineppo\n  baseline: none",
             "a.yaml:5: `algorithm.baseline = none` is no value of the prompt, where `credit = step_mc` begins; set baseline "
             "to leave_one_out or group_mean",
