@@ -4,8 +4,10 @@ A completion is cut where its steps end.  From the state at a cut, K continuatio
 whole completions: their mean reward is the state's value, and a step's advantage is what the value changes by
 over it (VinePPO, arXiv:2410.01679; SPO, arXiv:2505.23564).  The prompt's value is the group's own.
 
-Tokens are spent where they tell most: only groups whose rewards differ, and there, first, the middle of the
-part between two known values that differ most, which halves the search for the step that made the difference.
+Tokens are spent on groups whose rewards differ, first where the mean is nearest to the middle of the rewards.
+Within a group nothing is chosen by its outcome: were only the states of right completions valued, luck would
+be taken off their advantages and left on those of wrong ones, and the beginning that they share be blamed.  So
+all siblings are cut alike, at each n-th step from the beginning, and n is halved while tokens last.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from hashlib import blake2b
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, product
 from math import inf, log
 from statistics import fmean
 from time import perf_counter
@@ -97,7 +99,8 @@ class StepCredit:
         """The completions of a group worth the cost: those that train, where rewards differ."""
         if not teaches(scored):
             return []
-        start = fmean(r for r in scored.rewards if r is not None)
+        rewards = [r for r in scored.rewards if r is not None]
+        start, middle = fmean(rewards), (min(rewards) + max(rewards)) / 2
         longest = max(len(c.token_ids) for c in scored.group.completions)
         return [
             Path.along(
@@ -105,7 +108,8 @@ class StepCredit:
                 self.ends(completion),
                 place=place,
                 sibling=i,
-                ends=(start, reward),
+                start=start,
+                middle=middle,
                 longest=longest,
             )
             for i, (completion, reward) in enumerate(
@@ -118,18 +122,29 @@ class StepCredit:
         self, paths: Sequence[Path], values: dict[bytes, float | None], budget: float
     ) -> dict[bytes, tuple[Path, int]]:
         """The states to value next: prefix -> where it stands; siblings that share a prefix pay once."""
-        wanted = [
-            (-change, path.place, path.sibling, cut, path)
-            for path in paths
-            for change, cut in path.wanted(values, every=budget == inf)
-        ]
+        groups: dict[int, list[Path]] = {}
+        for path in paths:
+            groups.setdefault(path.place, []).append(path)
+        ordered = sorted(groups.values(), key=lambda group: abs(group[0].start - group[0].middle))
+        most = max((len(path.prefixes) for path in paths), default=0)
+        strides = [2**power for power in reversed(range(most.bit_length()))]
         asked: dict[bytes, tuple[Path, int]] = {}
-        for _, _, _, cut, path in sorted(wanted, key=lambda each: each[:4]):
-            cost = self.continuations * max(path.longest - cut, 1)
-            if path.prefixes[cut] not in asked and cost <= budget:
-                asked[path.prefixes[cut]] = path, cut
-                budget -= cost
-        return asked
+        for stride, group in product(strides, ordered):
+            new = {
+                prefix: (path, cut)
+                for path in group
+                for cut, prefix in path.every(stride)
+                if prefix not in values and prefix not in asked
+            }
+            cost = sum(self.continuations * max(path.longest - cut, 1) for path, cut in new.values())
+            if cost > budget:
+                break
+            asked |= new
+            budget -= cost
+        # Along each completion, so that an engine finds prompts that begin alike side by side.
+        return dict(
+            sorted(asked.items(), key=lambda item: (item[1][0].place, item[1][0].sibling, item[1][1]))
+        )
 
     def _values(
         self,
@@ -199,8 +214,10 @@ class Path:
     """Its place in the group."""
     token_ids: tuple[int, ...]
     """Its tokens."""
-    ends: tuple[float, float]
-    """Values of the prompt and of its end: the group's mean reward, and its own."""
+    start: float
+    """Mean reward of its group."""
+    middle: float
+    """Halfway between the least and the greatest reward of its group."""
     longest: int
     """Tokens of the longest sibling."""
     prefixes: dict[int, bytes] = field(default_factory=dict)
@@ -214,7 +231,8 @@ class Path:
         *,
         place: int,
         sibling: int,
-        ends: tuple[float, float],
+        start: float,
+        middle: float,
         longest: int,
     ) -> Path:
         """The path of a completion with states at `cuts`."""
@@ -227,7 +245,8 @@ class Path:
             place=place,
             sibling=sibling,
             token_ids=completion.token_ids,
-            ends=ends,
+            start=start,
+            middle=middle,
             longest=longest,
             prefixes=prefixes,
         )
@@ -237,15 +256,9 @@ class Path:
         found = ((cut, values.get(prefix)) for cut, prefix in self.prefixes.items())
         return tuple((cut, value) for cut, value in found if value is not None)
 
-    def wanted(self, values: dict[bytes, float | None], *, every: bool) -> list[tuple[float, int]]:
-        """(change of value over it, cut in its middle, or `every` cut) of each part between known values."""
-        known = [(0, self.ends[0]), *self.states(values), (len(self.token_ids), self.ends[1])]
-        found = []
-        for (begin, before), (end, after) in pairwise(known):
-            inside = [c for c, prefix in self.prefixes.items() if begin < c < end and prefix not in values]
-            chosen = inside if every else inside[len(inside) // 2 :][:1]
-            found += [(abs(after - before), cut) for cut in chosen]
-        return found
+    def every(self, stride: int) -> list[tuple[int, bytes]]:
+        """Each `stride`-th cut with its prefix, counted from the beginning."""
+        return list(self.prefixes.items())[stride - 1 :: stride]
 
 
 def ends_of(spec: Algorithm, decode: Decode) -> Callable[[Completion], list[int]]:

@@ -105,7 +105,7 @@ class Run:
     practice: Practice
     """Which problems and completions come back."""
     reference: Any | None = None
-    """The starting model, where the loss has a KL penalty."""
+    """The starting model, where the method compares with it."""
     optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
     """Those of the present phase."""
     saved: str = ""

@@ -118,19 +118,58 @@ def test_the_share_is_kept(stream, groups, share):
             assert {cut for cut, _ in row} <= {cut for cut, _ in cuts}
 
 
-def test_the_middle_of_the_widest_change_comes_first():
-    completion = Completion(token_ids=tuple(range(9)), logprobs=(0.0,) * 9, text="", finish="stop")
-    path = Path.along(completion, [2, 4, 6, 8], place=0, sibling=0, ends=(0.5, 0.0), longest=9)
+def path_of(tokens, *cuts, place=0, start=0.5):
+    completion = Completion(token_ids=tokens, logprobs=(0.0,) * len(tokens), text="", finish="stop")
+    return Path.along(completion, cuts, place=place, sibling=0, start=start, middle=0.5, longest=len(tokens))
+
+
+def test_prefixes_name_group_and_tokens():
+    path = path_of(tuple(range(9)), 2, 4, 6, 8)
     two, four, six, eight = path.prefixes.values()
-    assert path.wanted({}, every=False) == [(0.5, 6)]
-    assert path.wanted({}, every=True) == [(0.5, 2), (0.5, 4), (0.5, 6), (0.5, 8)]
-    assert path.wanted({six: 0.75}, every=False) == [(0.25, 4), (0.75, 8)]
-    assert path.wanted({six: 0.75, eight: 0.75, four: 0.5}, every=False) == [(0.0, 2)]
-    assert path.wanted({six: None}, every=False) == [(0.5, 4)], "what could not be checked is not asked again"
+    assert path.every(1) == [(2, two), (4, four), (6, six), (8, eight)]
+    assert path.every(2) == [(4, four), (8, eight)]
+    assert path.every(4) == [(8, eight)]
     assert path.states({six: None, two: 0.25}) == ((2, 0.25),)
-    longer = Path.along(completion, [4, 6], place=0, sibling=1, ends=(0.5, 1.0), longest=9)
-    assert longer.prefixes == {4: four, 6: six}, "siblings on one prefix share its value"
-    assert Path.along(completion, [4], place=1, sibling=0, ends=(0.5, 0.0), longest=9).prefixes[4] != four
+    assert path_of((0, 1, 2, 3, 9), 4).prefixes == {4: four}, "siblings on one prefix share its value"
+    assert path_of(tuple(range(9)), 4, place=1).prefixes[4] != four
+    assert path_of((0, 1, 2, 4, 9), 4).prefixes[4] != four
+
+
+def test_siblings_are_cut_alike_and_the_most_undecided_groups_first(stream):
+    """A hand-made step: two completions of eight tokens a group, a state every two tokens."""
+    decided, open_ = (
+        [path_of((place, sibling, *range(6)), 2, 4, 6, place=place, start=start) for sibling in (8, 9)]
+        for place, start in ((0, 0.9), (1, 0.4))
+    )
+    credit = credit_of(stream, continuations=1)
+    every_second = {(4, path.place, path.token_ids) for path in open_}  # 2 x 4 tokens to the end
+    for budget, expected in (
+        (7, set()),
+        (8, every_second),
+        (15, every_second),
+        (16, every_second | {(4, path.place, path.token_ids) for path in decided}),
+        (16 + 15, every_second | {(4, path.place, path.token_ids) for path in decided}),
+        (
+            16 + 16,
+            {(4, p.place, p.token_ids) for p in (*open_, *decided)}
+            | {(c, p.place, p.token_ids) for p in open_ for c in (2, 6)},
+        ),
+    ):
+        asked = credit._affordable([*decided, *open_], {}, budget)
+        assert {(cut, path.place, path.token_ids) for path, cut in asked.values()} == expected
+    known = dict.fromkeys(asked, 0.5)
+    rest = credit._affordable([*decided, *open_], known, 16)
+    assert {(cut, path.place) for path, cut in rest.values()} == {(2, 0), (6, 0)}
+    assert credit._affordable([*decided, *open_], known | dict.fromkeys(rest, None), 1e9) == {}
+
+
+def test_what_is_valued_is_no_matter_of_the_outcome(stream, groups):
+    """Else advantages are wrong on average: rewards turned around must leave the same states valued."""
+    turned = [replace(g, rewards=tuple(None if r is None else 1 - r for r in g.rewards)) for g in groups]
+    for share in (0.5, 0.7):
+        first, other = (value(credit_of(stream, tokens_share=share), each)[0] for each in (groups, turned))
+        cuts = [[[[cut for cut, _ in row] for row in g.states] for g in each] for each in (first, other)]
+        assert cuts[0] == cuts[1]
 
 
 def test_completions_cut_at_the_limit_cost_nothing_where_they_train_nothing(stream, groups):
