@@ -1,12 +1,14 @@
 """Credit for the right steps without a critic: what a state is worth is asked of the policy itself.
 
 A completion is cut where its steps end.  From the state at a cut, K continuations are sampled and checked as
-whole completions: their mean reward is the state's value, and a step's advantage is what the value changes by
-over it (VinePPO, arXiv:2410.01679; SPO, arXiv:2505.23564).  The prompt's value is the group's own.
+whole completions.  A state's value is the mean reward of these and of the siblings that went through it, as
+the prompt's is that of the group; a step's advantage is what the value changes by over it (VinePPO,
+arXiv:2410.01679, which leaves the siblings out; SPO, arXiv:2505.23564).  Without the siblings, chance in a
+state that they share moves the advantages of all of them up or down together.
 
 Tokens are spent on groups whose rewards differ, first where the mean is nearest to the middle of the rewards.
 Within a group nothing is chosen by its outcome: were only the states of right completions valued, luck would
-be taken off their advantages and left on those of wrong ones, and the beginning that they share be blamed.  So
+be taken off their advantages and left on those of wrong ones, and what they begin with be blamed.  So
 all siblings are cut alike, at each n-th step from the beginning, and n is halved while tokens last.
 """
 
@@ -77,9 +79,16 @@ class StepCredit:
             budget -= self.continuations * self.sampling.max_tokens
         paths = [path for place, scored in enumerate(groups) for path in self._paths(place, scored)]
         spent = Spent()
+        through: dict[bytes, list[float]] = {}
+        for path in paths:
+            for prefix in path.prefixes.values():
+                through.setdefault(prefix, []).append(path.reward)
         values: dict[bytes, float | None] = {}
         while asked := self._affordable(paths, values, budget - spent.tokens):
-            values |= self._values(groups, asked, step, progress, spent)
+            found = self._continued(groups, asked, step, progress, spent)
+            values |= {
+                prefix: fmean(known + through[prefix]) if known else None for prefix, known in found.items()
+            }
         valued = list(groups)
         for place in sorted({path.place for path in paths}):
             mine = {path.sibling: path.states(values) for path in paths if path.place == place}
@@ -108,6 +117,7 @@ class StepCredit:
                 self.ends(completion),
                 place=place,
                 sibling=i,
+                reward=reward,
                 start=start,
                 middle=middle,
                 longest=longest,
@@ -146,15 +156,15 @@ class StepCredit:
             sorted(asked.items(), key=lambda item: (item[1][0].place, item[1][0].sibling, item[1][1]))
         )
 
-    def _values(
+    def _continued(
         self,
         groups: Sequence[ScoredGroup],
         asked: dict[bytes, tuple[Path, int]],
         step: int,
         progress: Progress,
         spent: Spent,
-    ) -> dict[bytes, float | None]:
-        """Continue from each state, check, and average; None where no continuation could be checked."""
+    ) -> dict[bytes, list[float]]:
+        """Continue from each state and check: the rewards of the continuations that could be checked."""
         where = list(asked.values())
         requests = [self._request(groups[path.place].group, path, cut, step) for path, cut in where]
         pending: dict[int, Pending] = {}
@@ -166,13 +176,12 @@ class StepCredit:
             whole = self._whole(groups[path.place].group, path.token_ids[:cut], group)
             pending[index] = self.scorer.submit(whole, requests[index].seeds[0] % 2**32)
             progress("credit", len(pending), len(requests))
-        values: dict[bytes, float | None] = {}
+        found: dict[bytes, list[float]] = {}
         for index, prefix in enumerate(asked):
             rewards = pending[index].result().rewards
-            known = [reward for reward in rewards if reward is not None]
-            spent.errors += len(rewards) - len(known)
-            values[prefix] = fmean(known) if known else None
-        return values
+            found[prefix] = [reward for reward in rewards if reward is not None]
+            spent.errors += len(rewards) - len(found[prefix])
+        return found
 
     def _request(self, group: Group, path: Path, cut: int, step: int) -> Request:
         seeds = (
@@ -214,6 +223,8 @@ class Path:
     """Its place in the group."""
     token_ids: tuple[int, ...]
     """Its tokens."""
+    reward: float
+    """Its own."""
     start: float
     """Mean reward of its group."""
     middle: float
@@ -231,6 +242,7 @@ class Path:
         *,
         place: int,
         sibling: int,
+        reward: float,
         start: float,
         middle: float,
         longest: int,
@@ -244,6 +256,7 @@ class Path:
         return cls(
             place=place,
             sibling=sibling,
+            reward=reward,
             token_ids=completion.token_ids,
             start=start,
             middle=middle,

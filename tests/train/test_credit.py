@@ -59,7 +59,7 @@ def groups(stream):
     return found
 
 
-def test_a_value_is_the_mean_reward_of_continuations_of_the_sampled_tokens(stream, groups):
+def test_a_value_is_the_mean_reward_of_continuations_and_of_siblings_that_went_through(stream, groups):
     valued, metrics = value(credit_of(stream), groups)
     asked, tokens, prefixes = 0, 0, {}
     for place, (scored_group, plain) in enumerate(zip(valued, groups, strict=True)):
@@ -87,7 +87,12 @@ def test_a_value_is_the_mean_reward_of_continuations_of_the_sampled_tokens(strea
                     text = stream.renderer.decode((*ids, *rest))
                     rewards.append(float(sum(text.encode()) % 2 == 0))  # what `coin` says
                     asked, tokens = asked + 1, tokens + len(rest)
-                assert got == pytest.approx(fmean(rewards))
+                through = [
+                    reward
+                    for other, reward in zip(plain.group.completions, plain.rewards, strict=True)
+                    if reward is not None and other.token_ids[:cut] == ids and len(other.token_ids) > cut
+                ]
+                assert got == pytest.approx(fmean(rewards + through))
                 prefixes[place, ids] = got
     assert asked == metrics["credit/continuations"] == K * metrics["credit/states"] > 20
     assert metrics["credit/tokens"] == tokens
@@ -120,7 +125,9 @@ def test_the_share_is_kept(stream, groups, share):
 
 def path_of(tokens, *cuts, place=0, start=0.5):
     completion = Completion(token_ids=tokens, logprobs=(0.0,) * len(tokens), text="", finish="stop")
-    return Path.along(completion, cuts, place=place, sibling=0, start=start, middle=0.5, longest=len(tokens))
+    return Path.along(
+        completion, cuts, place=place, sibling=0, reward=0.0, start=start, middle=0.5, longest=len(tokens)
+    )
 
 
 def test_prefixes_name_group_and_tokens():
