@@ -62,17 +62,29 @@ class StepCredit:
     seed: int
     """`run.seed`."""
 
+    def of_step(
+        self, groups: Sequence[ScoredGroup], kept: Sequence[ScoredGroup], step: int, progress: Progress
+    ) -> tuple[list[ScoredGroup], list[ScoredGroup], dict[str, float]]:
+        """What a step sampled and what of it trains, with values of states, and metrics."""
+        sampled = sum(len(c.token_ids) for g in groups for c in g.group.completions)
+        valued, metrics = self.value(kept, sampled, step, progress)
+        # A group that is kept may have stored completions behind its own.
+        states = {id(g.group.completions[0]): g.states for g in valued}
+        with_states = [
+            replace(g, states=states.get(id(g.group.completions[0]), ())[: len(g.rewards)]) for g in groups
+        ]
+        return with_states, valued, metrics
+
     def value(
-        self, groups: Sequence[ScoredGroup], step: int, progress: Progress
+        self, groups: Sequence[ScoredGroup], sampled: int, step: int, progress: Progress
     ) -> tuple[list[ScoredGroup], dict[str, float]]:
-        """The groups with the states that could be paid for, and metrics.
+        """The groups with the states that could be paid for, and metrics; `sampled` tokens are spent already.
 
         The cost of a state is foreseen as K times the tokens from it to the end of the longest sibling.  It
         is asked for while that is left and, besides, the most that K continuations can be: so the share is
         kept, unless continuations on the whole grow longer than the longest completions.
         """
         started = perf_counter()
-        sampled = sum(len(c.token_ids) for g in groups for c in g.group.completions)
         budget = inf
         if self.tokens_share < 1:
             budget = sampled * self.tokens_share / (1 - self.tokens_share)
@@ -105,8 +117,8 @@ class StepCredit:
         }
 
     def _paths(self, place: int, scored: ScoredGroup) -> list[Path]:
-        """The completions of a group worth the cost: those that train, where rewards differ."""
-        if not teaches(scored):
+        """The completions of a group worth the cost: fresh ones that train, where scores differ."""
+        if not teaches(scored, mask_truncated=self.mask_truncated):
             return []
         rewards = [r for r in scored.rewards if r is not None]
         start, middle = fmean(rewards), (min(rewards) + max(rewards)) / 2
@@ -125,7 +137,9 @@ class StepCredit:
             for i, (completion, reward) in enumerate(
                 zip(scored.group.completions, scored.rewards, strict=True)
             )
-            if reward is not None and not (self.mask_truncated and completion.finish == "length")
+            if i < len(scored.rewards) - scored.replayed
+            and reward is not None
+            and not (self.mask_truncated and completion.finish == "length")
         ]
 
     def _affordable(

@@ -35,7 +35,8 @@ def credit_of(stream, **changes):
 
 
 def value(credit, groups):
-    return credit.value(groups, STEP, lambda name, done, total: None)
+    sampled = sum(len(c.token_ids) for g in groups for c in g.group.completions)
+    return credit.value(groups, sampled, STEP, lambda name, done, total: None)
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +178,30 @@ def test_what_is_valued_is_no_matter_of_the_outcome(stream, groups):
         first, other = (value(credit_of(stream, tokens_share=share), each)[0] for each in (groups, turned))
         cuts = [[[[cut for cut, _ in row] for row in g.states] for g in each] for each in (first, other)]
         assert cuts[0] == cuts[1]
+
+
+def test_stored_completions_have_no_states_and_the_record_has_those_of_its_own(stream, groups):
+    """A group that is kept may end in completions of an earlier step."""
+    place = next(i for i, g in enumerate(groups) if all(r is not None for r in g.rewards) and teaches(g))
+    fresh, other = groups[place], groups[place - 1]
+    joined = replace(
+        fresh,
+        group=replace(
+            fresh.group,
+            completions=(*fresh.group.completions, replace(fresh.group.completions[0], version=(0, 0))),
+        ),
+        verdicts=(*fresh.verdicts, fresh.verdicts[0]),
+        rewards=(*fresh.rewards, fresh.rewards[0]),
+        replayed=1,
+    )
+    everything, kept, metrics = credit_of(stream).of_step(
+        [other, fresh], [joined], STEP, lambda name, done, total: None
+    )
+    assert kept[0].states[-1] == ()
+    assert all(kept[0].states[:-1])
+    assert [g.states for g in everything] == [(), kept[0].states[:-1]]
+    assert [g.group for g in everything] == [other.group, fresh.group]
+    assert metrics["credit/groups"] == 1
 
 
 def test_completions_cut_at_the_limit_cost_nothing_where_they_train_nothing(stream, groups):
