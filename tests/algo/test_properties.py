@@ -309,9 +309,9 @@ def test_gspo_by_token_is_gspo_where_the_advantage_is_constant(seed):
 
 
 REGULARISED = ("rloo", "grpo", "r1_zero", "reinforce_pp", "reinforce_pp_baseline", "deepseek_v3_2", "remax",
-               "prime_rl", "dro", "reward kl", "kl_cov", "kl_cov more")  # fmt: skip
+               "prime_rl", "dro", "vineppo", "spo_chain", "reward kl", "kl_cov", "kl_cov more")  # fmt: skip
 """A penalty pushes whatever the rewards are."""
-UNCOMPARED = ("reinforce", "w_reinforce", "rl_zvp", "prorl_v2", "magistral")
+UNCOMPARED = ("reinforce", "w_reinforce", "rl_zvp", "prorl_v2", "magistral", "spro")
 """These learn from a group that agrees, or subtract the batch's mean of what is not exactly 0."""
 
 

@@ -241,7 +241,9 @@ def test_advantages_are_value_changes_over_the_same_divisor(baseline, start, sca
     states = (((1, 0.25), (4, 0.75)), (), (), ())
     plain = scored(0, 3, rows)
     how = PACKING | {"baseline": baseline, "scale": scale}
-    whole, parts = (pack([g], **how).advantages_BC for g in (plain, replace(plain, states=states)))
+    whole = pack([plain], **how).advantages_BC
+    assert torch.equal(pack([plain], **how, push_below=1.0).advantages_BC, whole)
+    parts = pack([replace(plain, states=states)], **how, push_below=1.0).advantages_BC
     deviation = math.sqrt((4 / 9 + 1 / 9 + 1 / 9) / 2)
     divisor = {"none": 1, "group_std": deviation + 1e-6, "batch_std": deviation + 1e-6, "group_mean": 1 / 3}
     changes = [0.25 - start, *[0.5] * 3, 0.25]
