@@ -15,7 +15,8 @@ from typing import NamedTuple
 from rlvr_verifiers.turns import TURN_ENDS, after_thinking
 
 PYTHON = {"python", "python3", "py", "py3", "ipython"}
-FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*([^`\n]*?)[ \t]*")
+FENCE = re.compile(r"([ \t]*+)(`{3,}+|~{3,}+)([^`\n]*+)")
+"""No part gives back what it took: a long line costs no more than its length."""
 LANGUAGE = re.compile(r"[{.\s]*([A-Za-z][\w+#-]*)?")
 
 
@@ -75,7 +76,7 @@ def blocks(text: str) -> list[Block]:
         if opened is None:
             if mark:
                 opened, lines = (len(mark[1]), mark[2], _language(mark[3])), []
-        elif mark and not mark[3] and mark[2].startswith(opened[1]):
+        elif mark and not mark[3].strip(" \t") and mark[2].startswith(opened[1]):
             found.append(_block(opened, lines))
             opened = None
         else:
