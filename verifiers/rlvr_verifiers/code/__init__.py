@@ -15,7 +15,7 @@ from rlvr.sandbox.api import Sandbox
 from rlvr.verify.api import Problem, Verdict, verifier
 from rlvr_verifiers.code.fences import Handed, find_program
 from rlvr_verifiers.code.forms import suite_of
-from rlvr_verifiers.code.prelude import with_imports
+from rlvr_verifiers.code.prelude import behind_futures, with_imports
 from rlvr_verifiers.code.reference import answered
 from rlvr_verifiers.code.running import Limits, Result, run_suite
 from rlvr_verifiers.code.suite import Suite
@@ -91,14 +91,8 @@ def _verdict(results: Sequence[Result], suite: Suite, handed: Handed, *, every: 
 
 def _completed(program: str, suite: Suite, add_imports: bool) -> str:
     """The program behind what the prompt has defined, with the imports that it lacks."""
-    program = _behind(suite.preamble, program) if suite.preamble else program
+    program = behind_futures(suite.preamble, program) if suite.preamble else program
     return with_imports(program) if add_imports else program
-
-
-def _behind(preamble: str, program: str) -> str:
-    """The preamble first; a `__future__` import of the program must stay in front."""
-    first, _, rest = program.lstrip().partition("\n")
-    return f"{first}\n{preamble}{rest}" if first.startswith("from __future__") else f"{preamble}{program}"
 
 
 def _top(entry: str) -> str:

@@ -64,8 +64,13 @@ def with_imports(source: str) -> str:
     lacking = sorted(unbound(tree) & set(IMPORTS)) if tree else []
     if tree is None or not lacking:
         return source
-    added = "".join(f"{IMPORTS[name]}\n" for name in lacking)
-    futures = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    return behind_futures("".join(f"{IMPORTS[name]}\n" for name in lacking), source)
+
+
+def behind_futures(added: str, source: str) -> str:
+    """The source with `added` in front, but behind its `__future__` imports, which must come first."""
+    tree = parsed(source) if "__future__" in source else None
+    futures = [node for node in tree.body if _is_future(node)] if tree else []
     if not futures:
         return added + source
     lines = source.splitlines(keepends=True)
@@ -107,6 +112,10 @@ def _bound_by(node: ast.AST) -> Iterable[str]:
     if isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
         return [node.name]
     return []
+
+
+def _is_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
 def _is_docstring(node: ast.stmt) -> bool:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import groupby
 from typing import Any
 
@@ -161,7 +162,7 @@ def _is_within(value: Any, expected: Any, absolute: float, relative: float) -> b
     with suppress(ArithmeticError):
         if type(value) is complex:
             return bool(abs(value - expected) <= absolute)
-        if type(value) in (int, float, bool):
+        if type(value) in (int, float, bool, Fraction):
             return math.isclose(value, expected, rel_tol=relative, abs_tol=absolute)
     return False
 

@@ -34,6 +34,7 @@ BODIES = {
     "empty list": "return []",
     "nan": "return float('nan')",
     "echo": "return (given or tuple(named.values()) or (None,))[0]",
+    "emptied": "held = [x for x in given if hasattr(x, 'clear') and not x.clear()]; return (*held, None)[0]",
     "exit": "import os; os._exit(0)",
     "system exit": "raise SystemExit(0)",
     "equal to all": "return Equal()",

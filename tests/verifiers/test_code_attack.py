@@ -1,0 +1,37 @@
+"""What a second attack found: wrong programs that passed weak tests unseen, honest ones that failed."""
+
+import pytest
+from rlvr_verifiers.code import code, trials
+
+from tests.verifiers.test_code import CHECK, fenced, problem, sandbox
+
+__all__ = ["sandbox"]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        '"""Doc."""\nfrom __future__ import annotations',
+        "# x\nfrom __future__ import (\n    annotations)",
+        "from __future__ import annotations",
+    ],
+)
+def test_what_the_prompt_defines_stands_behind_future_imports(sandbox, first):
+    prompt = 'from typing import List\ndef f(x):\n    """Square."""\n'
+    asked = problem(test=CHECK, prompt=prompt, entry_point="f")
+    verdict = code(fenced(f"{first}\ndef f(x: List) -> 'List': return x * x"), asked, sandbox)
+    assert verdict.status == "right", verdict
+
+
+def test_a_fraction_may_be_near(sandbox):
+    asked = problem(test_list=["assert abs(f(3) - 0.3333333) < 1e-6"])
+    program = "from fractions import Fraction\ndef f(n): return Fraction(1, n)"
+    assert code(fenced(program), asked, sandbox).status == "right"
+    assert code(fenced(program.replace("1, n", "1, n + 1")), asked, sandbox).status == "wrong"
+
+
+def test_a_probe_empties_what_the_tests_compare_with(sandbox):
+    asked = problem("def test_it():\n    x = [3, 1]\n    assert f(x) == sorted(x)\n")
+    _, probes, _ = trials(asked)
+    passing = [name for name, probe in probes.items() if code(probe, asked, sandbox).status == "right"]
+    assert passing == ["emptied"]
