@@ -181,6 +181,8 @@ TAGS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     complex: ("c", lambda value: [complex(value).real, complex(value).imag]),
     range: ("r", lambda value: [value.start, value.stop, value.step]),
     deque: ("q", lambda value: list(deque.__iter__(value))),
+    type({}.keys()): ("k", list),
+    type({}.items()): ("m", list),
 }
 MAKERS: dict[str, Callable[[Any], Any]] = {
     "t": tuple,
@@ -193,6 +195,8 @@ MAKERS: dict[str, Callable[[Any], Any]] = {
     "r": lambda parts: range(*parts),
     "i": _int,
     "q": deque,
+    "k": lambda items: dict.fromkeys(_distinct(items)).keys(),
+    "m": lambda pairs: _dict(pairs).items(),
     "T": lambda name: TYPES[name],
     "F": _fraction,
     "D": _decimal,
@@ -201,7 +205,7 @@ MAKERS: dict[str, Callable[[Any], Any]] = {
     "H": lambda text: _moment("time", text),
     "E": lambda parts: _made("datetime", "timedelta", *parts),
 }
-OF_LISTS = frozenset("tdsfcrqFE")
+OF_LISTS = frozenset("tdsfcrqkmFE")
 """Tags whose content is a list; that of the others is a text."""
 SELDOM: dict[tuple[str, str], tuple[str, Callable[[Any], Any]]] = {
     ("fractions", "Fraction"): ("F", lambda value: [value.numerator, value.denominator]),

@@ -27,6 +27,8 @@ from rlvr.sandbox.remote_object import OPERATIONS, Remote
 WIRE = 3
 """Descriptor of the wire to the one who asks: the trainer's side, and for a judged program its judge."""
 MODULE = "solution"
+NOTICES_ITS_END = (b"__del__", b"open(", b"finalize(")
+"""In programs of which something may be written only when an interpreter takes them apart."""
 TARGET = re.compile(r"([A-Za-z_]\w*)(\(\))?(?:\.([A-Za-z_]\w*))?")
 
 
@@ -40,7 +42,11 @@ def run_program() -> int:
     if _thread._count():
         code = _ran(lambda: getattr(threading, "_shutdown", int)()) or code
     code = _ran(lambda: getattr(atexit, "_run_exitfuncs", int)()) or code
-    return _ran(lambda: _flush(module)) or code
+    code = _ran(lambda: _flush(*vars(module).values())) or code
+    if any(word in source for word in NOTICES_ITS_END):
+        del module
+        code = _ran(_collect) or code
+    return code
 
 
 def serve_functions() -> int:
@@ -129,12 +135,20 @@ def _complain(error: BaseException) -> None:
         os.write(2, type(error).__name__.encode("utf-8", "replace") + b"\n")
 
 
-def _flush(module: types.ModuleType) -> None:
-    """Write out what its streams still hold, those too that it keeps under names of its own."""
-    own = [value for value in vars(module).values() if isinstance(value, _io._IOBase)]
-    for stream in (*own, sys.stdout, sys.stderr, sys.__stdout__):
-        if stream is not None and not stream.closed:
+def _flush(*own: object) -> None:
+    """Write out what streams still hold: the program's `own`, and the standard ones."""
+    standard = (getattr(sys, name, None) for name in ("stdout", "stderr", "__stdout__"))
+    streams: list[Any] = [*(value for value in own if isinstance(value, _io._IOBase)), *standard]
+    for stream in streams:
+        if stream is not None and not getattr(stream, "closed", False):
             stream.flush()
+
+
+def _collect() -> None:
+    """Take the program's module apart, which closes its files and calls its `__del__`."""
+    del sys.modules["__main__"]
+    gc.collect()
+    _flush()
 
 
 def _told(message: list[Any]) -> bytes:

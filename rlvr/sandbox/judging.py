@@ -56,6 +56,9 @@ def _found(other: Peer, order: dict[str, Any]) -> tuple[str, str]:
         _run_collected(module, tree)
     except UnfitError as error:
         status, why = "unfit", str(error)
+    except ImportError as error:  # one that comes from the program names no module
+        is_ours = error.name is not None and error.name.partition(".")[0] != "solution"
+        status, why = "unfit" if is_ours else "raised", _described(error)
     except AssertionError as error:
         status, why = "failed", _described(error)
     except BaseException as error:  # noqa: BLE001 - tests that exit have not passed
@@ -193,10 +196,14 @@ def _run_cases(cases: list[type]) -> int:
 
 
 def _callback(target: Any, arguments: list[Any]) -> Any:
-    """All that a program may do here: call a function that the tests gave to it."""
-    if target != ".call" or not arguments or not callable(arguments[0]):
-        raise TypeError("only a function that was handed over can be called")
-    return OPERATIONS["call"]
+    """All that a program may do here: call a function that the tests gave it, ask its name, or iterate."""
+    given = arguments[0] if type(arguments) is list and arguments else None
+    is_iterable = type(given).__module__ == "builtins" and hasattr(type(given), "__iter__")
+    if (target == ".call" and callable(given)) or (target in (".iterate", ".next") and is_iterable):
+        return OPERATIONS[target[1:]]
+    if target == ".attribute" and arguments[1:] == ["__name__"]:
+        return getattr
+    raise TypeError("only a function or an iterator that was handed over can be used")
 
 
 def _described(error: BaseException) -> str:

@@ -11,8 +11,9 @@ from rlvr.sandbox.api import Opaque, Reply
 from rlvr.sandbox.client import Run
 from rlvr.sandbox.codec import CodecError
 
-REPLY_BYTES, CONTAINER_BYTES, CONTAINERS = 2**26, 64, 2**18
-"""Of all replies of a program together, what each container in them counts as, and how many one may have."""
+REPLY_BYTES, CONTAINER_BYTES, ITEM_BYTES, CONTAINERS = 2**26, 64, 32, 2**18
+"""Of all replies of a program together, what each container and each comma in them counts as, as objects are
+larger than their text, and how many containers one reply may have."""
 IN_FLIGHT, IN_FLIGHT_BYTES = 64, 2**15
 """Calls not yet answered: fewer than the wire holds, so that neither side waits for the other for ever."""
 ENDINGS = {
@@ -85,13 +86,13 @@ class LoadedProgram:
             self._dead = ended if ended.status != "ok" else Reply(status="error", error=gone)
             return self._dead
         containers = codec.containers(frame)
-        self._given_bytes += len(frame) + CONTAINER_BYTES * containers
+        self._given_bytes += len(frame) + CONTAINER_BYTES * containers + ITEM_BYTES * frame.count(b",")
+        if containers > CONTAINERS:
+            return Reply(status="error", error=f"a value has more than {CONTAINERS} parts")
         if self._given_bytes > REPLY_BYTES:
             self._run.finish()
             self._dead = Reply(status="output", error="its values are more than it may give")
             return self._dead
-        if containers > CONTAINERS:
-            return Reply(status="error", error=f"a value has more than {CONTAINERS} parts")
         try:
             return _read(codec.decode(frame, _opaque))
         except CodecError as error:

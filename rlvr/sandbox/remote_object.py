@@ -29,6 +29,13 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "leave": lambda target: target.__exit__(None, None, None),
 }
 
+PREDICATES = {
+    *("startswith", "endswith", "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier"),
+    *("islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper", "is_integer"),
+    *("isdisjoint", "issubset", "issuperset", "all", "any", "equals", "array_equal"),
+}
+"""What tests ask of text, sets, floats and arrays: a result that is none of them would answer as it likes."""
+
 compared = [0]
 """How often two objects of the program were compared with each other."""
 
@@ -60,8 +67,12 @@ class Remote:
         raise TypeError("a class of the program cannot be subclassed from here")
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") and name != "__name__":
             raise AttributeError(name)
+        if name in PREDICATES:
+            raise TypeError(
+                f"what an object of the program says to `{name}` proves nothing: only data has it"
+            )
         return self._ask("attribute", name)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -161,6 +161,7 @@ def _watched(pid: int, limits: Limits, control: socket.socket, poll: select.poll
         _reap()
     if end == "asked":
         control.recv(1)
+        end = end if os.waitstatus_to_exitcode(status) == -signal.SIGKILL else "itself"  # it was at its end
     cpu_s = used.ru_utime + used.ru_stime
     return ENDED.pack(ENDS.index(end), os.waitstatus_to_exitcode(status), cpu_s, used.ru_maxrss)
 

@@ -47,6 +47,14 @@ def test_a_program_that_dies_says_so_for_every_call(sandbox):
         assert program.call("f").status == "memory"
 
 
+def test_how_a_program_died_does_not_depend_on_who_sees_it_first(sandbox):
+    ends = set()
+    for _ in range(40):
+        with sandbox.load("import os\ndef f(): os.write(1, b'x' * 2**20), os.write(1, b'x')") as program:
+            ends.add(program.call("f").status)
+    assert ends == {"output"}
+
+
 STACK = """
 class Stack:
     def __init__(self): self.items = []
@@ -158,6 +166,43 @@ def test_wrong_programs_do_not_get_past_the_way_tests_are_found(sandbox, tests, 
     assert sandbox.judge("def solve(x): return x * x\n" + HIJACK, tests).passed
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import nowhere_to_be_found\ndef f(): return 1",
+        "def f(): import nowhere_to_be_found",
+        "def f(): raise ModuleNotFoundError(name='nowhere')",
+        "def g(): pass",
+    ],
+)
+def test_what_a_program_cannot_import_is_its_own_fault(sandbox, program):
+    found = sandbox.judge(program, "from solution import f\nassert f() == 1")
+    assert (found.passed, found.status) == (False, "error")
+
+
+@pytest.mark.parametrize("asked", ["startswith('He')", "issubset({1})", "isupper()", "all()", "equals(3)"])
+def test_an_object_is_not_asked_what_only_data_knows(sandbox, asked):
+    program = "class Yes:\n    def __getattr__(self, name): return lambda *_: True\ndef f(x): return Yes()"
+    found = sandbox.judge(program, f"assert f(1).{asked}")
+    assert (found.passed, found.why.partition(":")[0]) == (False, "TypeError")
+    assert sandbox.judge("def f(x): return 'Hello'", "assert f(1).startswith('He')").passed
+
+
+def test_programs_iterate_over_what_tests_hand_them(sandbox):
+    program = "def twice(xs): return [2 * x for x in xs]\ndef name(f): return f.__name__\n"
+    program += "def same(x): return x\ndef of(x): return x.secret"
+    tests = (
+        "assert twice(x for x in range(3)) == [0, 2, 4]\nassert twice(map(int, '12')) == [2, 4]\n"
+        "assert twice({3: 4}.keys()) == [6] and twice({3: 4}.values()) == [8] and twice(iter(())) == []\n"
+        "def mine(): pass\nassert name(mine) == 'mine'\n"
+        "assert same({1: 2}.keys()) == {1} and same({1: 2}.items()) == {(1, 2)}\n"
+        "class Own:\n    secret = 1\n    def __iter__(self): return iter([1])\n"
+        "for ask in (twice, name, of):\n    try: ask(Own())\n    except (TypeError, AttributeError): pass\n"
+        "    else: assert 0\n"
+    )
+    assert sandbox.judge(program, tests).why == ""
+
+
 def test_names_that_tests_take_from_elsewhere_stay_theirs(sandbox):
     program = "from collections import *\nfrom math import *\ndef f(): return 1\ndef Counter(x): return {}"
     tests = "from collections import *\nfrom solution import *\nassert Counter('aa') == {'a': 2} and f() == 1"
@@ -180,6 +225,8 @@ def test_names_that_tests_take_from_elsewhere_stay_theirs(sandbox):
         "class TestIt:\n    def __init__(self): pass\n    def test_it(self): assert f() == 2",
         "import unittest\nclass T(unittest.TestCase):\n    def check(self): assert f() == 2",
         "x = '" + "x" * 2**22 + "'\nassert f() == 1",
+        "import nowhere_to_be_found\nassert f() == 1",
+        "from math import nowhere_to_be_found\nassert f() == 1",
     ],
 )
 def test_tests_that_cannot_run_are_no_score(sandbox, tests):
@@ -259,3 +306,6 @@ def test_values_of_a_program_are_bounded_in_all(sandbox):
     with sandbox.load("def f(n): return 'x' * n") as program:
         replies = program.call_each("f", [[4 * 10**6]] * 20)
     assert [reply.status for reply in replies] == ["ok"] * 16 + ["output"] * 4
+    with sandbox.load("many = ['\u0100'] * 400000\ndef f(): return many", timeout_s=10) as program:
+        replies = program.call_each("f", [[]] * 10)
+    assert [reply.status for reply in replies] == ["ok"] * 4 + ["output"] * 6
