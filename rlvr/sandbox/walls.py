@@ -40,7 +40,6 @@ LIMITS = {
     kernel.RLIMIT_FSIZE: OUTPUT_BYTES,
     kernel.RLIMIT_NOFILE: 64,
     kernel.RLIMIT_CORE: 1,  # 0 does not keep a crash from the machine's core handler (a pipe), 1 does
-    kernel.RLIMIT_STACK: 3 * 2**25,  # grown into by deep recursion; below is room for 128 MiB
     kernel.RLIMIT_MSGQUEUE: 0,
     kernel.RLIMIT_MEMLOCK: 0,
 }

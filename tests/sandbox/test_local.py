@@ -110,12 +110,6 @@ def test_more_stack_may_be_asked_for(sandbox):
     assert sandbox.run(stack).stdout == "42\n"
 
 
-def test_a_main_thread_recurses_through_c_as_deeply_as_with_a_large_stack(sandbox):
-    source = "import functools, sys\nsys.setrecursionlimit(10**6)\n@functools.cache\n"
-    source += "def f(n): return n and f(n - 1) + 1\nprint(f(100000))"
-    assert sandbox.run(source).stdout == "100000\n"
-
-
 def test_threads_are_waited_for_and_their_output_is_whole(sandbox):
     source = "import threading, time\ndef f():\n  time.sleep(0.1); print('late')\n"
     source += "threading.Thread(target=f).start()"

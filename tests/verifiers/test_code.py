@@ -1,7 +1,6 @@
 """The `code` verifier: which program is taken, which forms of tests are known, what each end is called."""
 
 import json
-import time
 
 import pytest
 from rlvr_verifiers.code import code
@@ -60,15 +59,6 @@ def test_the_last_block_of_python_is_taken(completion, program):
     if "</think>```" in completion:  # behind thinking it begins the text, and so a line
         program = "x = 1"
     assert find_program(completion).program == program
-
-
-@pytest.mark.parametrize(
-    "line", ["```" + " " * 3000 + "`", "\t" * 3000 + "~~~" + " " * 3000 + "x`", "~" * 10**5 + "`"]
-)
-def test_a_long_line_does_not_hold_up_the_search_for_fences(line):
-    started = time.process_time()
-    assert find_program(f"{line}\n```python\nx = 1\n```").program == "x = 1"
-    assert time.process_time() - started < 1
 
 
 def test_the_last_block_that_defines_what_is_asked_for_is_taken():

@@ -1,11 +1,23 @@
 """What a second attack found: wrong programs that passed weak tests unseen, honest ones that failed."""
 
+import time
+
 import pytest
 from rlvr_verifiers.code import code, trials
+from rlvr_verifiers.code.fences import find_program
 
 from tests.verifiers.test_code import CHECK, fenced, problem, sandbox
 
 __all__ = ["sandbox"]
+
+
+@pytest.mark.parametrize(
+    "line", ["```" + " " * 3000 + "`", "\t" * 3000 + "~~~" + " " * 3000 + "x`", "~" * 10**5 + "`"]
+)
+def test_a_long_line_does_not_hold_up_the_search_for_fences(line):
+    started = time.process_time()
+    assert find_program(f"{line}\n```python\nx = 1\n```").program == "x = 1"
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(
