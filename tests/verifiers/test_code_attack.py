@@ -3,12 +3,10 @@
 import time
 
 import pytest
-from rlvr_verifiers.code import code, trials
+from rlvr_verifiers.code import code
 from rlvr_verifiers.code.fences import find_program
 
-from tests.verifiers.test_code import CHECK, fenced, problem, sandbox
-
-__all__ = ["sandbox"]
+from tests.verifiers.test_code import CHECK, fenced, problem
 
 
 @pytest.mark.parametrize(
@@ -44,6 +42,6 @@ def test_a_fraction_may_be_near(sandbox):
 
 def test_a_probe_empties_what_the_tests_compare_with(sandbox):
     asked = problem("def test_it():\n    x = [3, 1]\n    assert f(x) == sorted(x)\n")
-    _, probes, _ = trials(asked)
+    _, probes, _ = code.trials(asked)
     passing = [name for name, probe in probes.items() if code(probe, asked, sandbox).status == "right"]
     assert passing == ["emptied"]
