@@ -178,6 +178,7 @@ class LocalSandbox:
             found = self._judged(source, order, limits)
             if found is not None:
                 return found
+        self.run("")  # SandboxError where there is no room without the program either
         return Judgement(passed=False, status="error", why="no process could be made beside the program")
 
     def _judged(self, source: str, order: dict[str, Any], limits: Limits) -> Judgement | None:

@@ -278,7 +278,7 @@ def test_a_program_that_leaves_no_room_for_its_judge_has_failed(sandbox, monkeyp
     class Crowded(Run):
         def __init__(self, server, kind, *rest, **named):
             super().__init__(server, kind, *rest, **named)
-            self.is_refused = kind == "judge" and len(refused) < most
+            self.is_refused = kind in crowded and len(refused) < most
 
         def is_up(self):
             if self.is_refused:
@@ -287,11 +287,15 @@ def test_a_program_that_leaves_no_room_for_its_judge_has_failed(sandbox, monkeyp
             super().is_up()
 
     monkeypatch.setattr(local, "Run", Crowded)
+    crowded = ["judge"]
     most = 1
     assert sandbox.judge("def f(): return 1", "assert f() == 1").passed
     most = 3
     assert sandbox.judge("def f(): return 1", "assert f() == 1").status == "error"
     assert sandbox.judge("def f(): return 1", "assert f() == 1").passed
+    crowded, most = ["judge", "run_program"], 6
+    with pytest.raises(NoRoomError):  # nor is there room when the program is gone: a fault of ours
+        sandbox.judge("def f(): return 1", "assert f() == 1")
 
 
 def test_values_of_a_program_are_bounded_in_all(sandbox):
