@@ -20,6 +20,7 @@ from rlvr.eval.benchmarks import Benchmark, find, open_benchmark
 from rlvr.policy import checkpoint
 from rlvr.policy import model as models
 from rlvr.problems.generators import GENERATORS, make_generator
+from rlvr.problems.pieces import token_bytes
 from rlvr.problems.prompts import Renderer
 from rlvr.problems.rows import READERS
 from rlvr.problems.sources import Source, open_source, worked_source
@@ -36,6 +37,7 @@ from rlvr.verify.pool import Pool, Spec
 
 if TYPE_CHECKING:
     from rlvr.algo.loss import Loss
+    from rlvr.algo.pivots import Lexicon
     from rlvr.rollout.vllm_server import Fleet
 
 logger = logging.getLogger(__name__)
@@ -331,6 +333,14 @@ def benchmarks(recipe: schema.Recipe, base_dir: Path, data: Path | None) -> list
         rows = open_benchmark(row, data_dir=data, base_dir=base_dir, limit=recipe.eval.limit)
         opened.append(HeldOut(benchmark=row, source=rows, verifier=verifier))
     return opened
+
+
+def lexicon(spec: schema.Pivots, tokenizer: Any) -> Lexicon:
+    """The pivot words of a recipe, in the tokens of its model."""
+    from rlvr.algo.pivots import LEXICON, Lexicon
+
+    words = [word for language in spec.languages for word in LEXICON[language]]
+    return Lexicon([*words, *spec.words], token_bytes(tokenizer))
 
 
 def loss(spec: schema.Algorithm) -> Loss:

@@ -181,6 +181,8 @@ class Batch:
     """int64 [B] index of the group of each sequence."""
     replayed_B: torch.Tensor
     """bool [B] drawn for an earlier step and stored: its mu is an older policy."""
+    pivot_BC: torch.Tensor | None = None
+    """bool [B, C] tokens of pivot words, to be watched; None watches none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

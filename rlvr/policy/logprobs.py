@@ -25,6 +25,8 @@ class Choices:
     """log pi of the token, with gradient."""
     entropy: torch.Tensor
     """Entropy of the choice in nats; with gradient only where it was asked for."""
+    peak: torch.Tensor | None = None
+    """log pi of the likeliest token, where it was asked for."""
     collision: torch.Tensor | None = None
     """Sum over the vocabulary of pi^2, where it was asked for."""
     log_proxy: torch.Tensor | None = None
@@ -38,6 +40,8 @@ class Wanted:
 
     entropy_gradient: bool = False
     """Differentiate the entropy."""
+    peak: bool = False
+    """See `Choices.peak`."""
     collision: bool = False
     """See `Choices.collision`."""
     kappa: float | None = None
@@ -101,6 +105,8 @@ def _measures(logprobs_nV: torch.Tensor, targets_n: torch.Tensor, wanted: Wanted
     seen_nV = logprobs_nV if wanted.entropy_gradient else logprobs_nV.detach()
     found["entropy"] = -(seen_nV.exp() * seen_nV).sum(-1)
     seen_nV, drawn_n = logprobs_nV.detach(), found["logprobs"].detach()
+    if wanted.peak:
+        found["peak"] = seen_nV.amax(-1)
     if wanted.collision:
         found["collision"] = (2 * seen_nV).exp().sum(-1)
     if wanted.kappa is not None:

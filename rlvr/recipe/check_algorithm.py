@@ -243,6 +243,7 @@ READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "correction_high": ("correction", ("token_truncate", "sequence_truncate", "k3_mask", *MASKS)),
     "kl_refresh": ("kl", ("k1_reward", "k2", "k3", "k3_weighted")),
     "length_constant": ("aggregation", ("seq_mean_token_sum",)),
+    "entropy_when": ("entropy", ("top_entropy", "clip_cov", "kl_cov", "lp_reg")),
     "entropy_share": ("entropy", ("top_entropy", "clip_cov", "kl_cov", "lp_reg")),
     "entropy_coef": ("entropy", ("bonus", "kl_cov", "lp_reg")),
     "entropy_target": ("entropy", ("bonus",)),

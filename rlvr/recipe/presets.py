@@ -54,6 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "kl_refresh": None,
         "rollout_penalty": 0.0,
         "entropy": "off",
+        "entropy_when": "always",
         "entropy_share": 0.01,
         "entropy_coef": 1.0,
         "entropy_target": None,

@@ -183,6 +183,23 @@ class SamplingKeys(BaseModel):
     """Rare right completions that come back; null keeps none."""
 
 
+class Pivots(BaseModel):
+    """Words with which a solution turns round (wait, but, instead): the run watches whether they starve."""
+
+    model_config = FROZEN
+    languages: list[Literal["de", "en", "es", "fr", "ja", "ko", "pt", "ru", "zh"]] = ["en"]
+    """Languages whose lists of such words are watched, by ISO 639-1 code; the lists: docs/exploration.md."""
+    words: list[str] = Field(default_factory=list)
+    """More words or phrases; capitals and line breaks do not matter."""
+
+    @field_validator("words")
+    @classmethod
+    def _are_words(cls, given: list[str]) -> list[str]:
+        if "" in (word.strip() for word in given):
+            raise ValueError("an empty word would be found everywhere; leave it out")
+        return given
+
+
 class Optim(BaseModel):
     """The optimizer and the size of its step."""
 
@@ -279,6 +296,8 @@ class Recipe(BaseModel):
     """The vLLM engines."""
     algorithm: Algorithm = Field(default_factory=lambda: Algorithm.model_validate({}))
     """The loss."""
+    pivots: Pivots = Field(default_factory=lambda: Pivots())
+    """Pivot words."""
     optim: Optim = Field(default_factory=lambda: Optim())
     """The optimizer."""
     eval: Eval = Field(default_factory=lambda: Eval())

@@ -13,6 +13,12 @@ Values: TypeAlias = Mapping[str, float | None]
 Alarm: TypeAlias = Callable[[Values, str], str | None]
 
 
+ENTROPY_LOW, ENTROPY_HIGH, PIVOTS_LOW, PIVOTS_HIGH = 0.3, 2.0, 0.5, 3.0
+"""Of the run's start: where entropy and pivot words call for a person.  Ours, uncalibrated."""
+RECOVERED = 1.5
+"""The guard rests again at so many times the low marks."""
+
+
 def percent(share: float) -> str:
     """A share for people: `97 %`, `1.3 %`."""
     return f"{100 * share:.0f} %" if share == 0 or share >= 0.0995 else f"{100 * share:.2g} %"
@@ -172,6 +178,63 @@ def collapsed(row: Values, name: str) -> str | None:
         f"entropy is {_value(row, name):.2g} nats and only {percent(right)} is right: the policy tries "
         "nothing new; lower optim.learning_rate or raise algorithm.clip_high"
     )
+
+
+def starving(row: Values) -> str | None:
+    """What the policy unlearns: entropy or pivot words are far below the run's start, and not all is right.
+
+    For `algorithm.entropy_when: alarm` this arms the guard.
+    """
+    if _value(row, "verify/right_share", 0.0) >= 0.9:
+        return None
+    entropy, pivots = _value(row, "policy/entropy_vs_start", 1.0), _value(row, "pivot/rate_vs_start", 1.0)
+    if pivots < PIVOTS_LOW:
+        return f"pivot words are down to {percent(pivots)} of the run's start"
+    if entropy < ENTROPY_LOW:
+        return f"entropy is down to {percent(entropy)} of the run's start"
+    return None
+
+
+def fed(row: Values) -> bool:
+    """Whether entropy and pivot words are well above what `starving` calls low: the guard may rest."""
+    entropy, pivots = _value(row, "policy/entropy_vs_start", 1.0), _value(row, "pivot/rate_vs_start", 1.0)
+    return entropy >= RECOVERED * ENTROPY_LOW and pivots >= RECOVERED * PIVOTS_LOW
+
+
+def entropy_moved(row: Values, name: str) -> str | None:
+    """Entropy below 30 % of the run's start while less than 90 % is right, or above twice as rewards fall."""
+    ratio = _value(row, name, 1.0)
+    if ratio < ENTROPY_LOW and (what := starving({**row, "pivot/rate_vs_start": None})):
+        return f"{what}, and only {_right(row)} is right: {_feed(row)}"
+    if ratio > ENTROPY_HIGH and _value(row, "reward/slope") < 0:
+        return (
+            f"entropy is {ratio:.1f} times that of the run's start while rewards fall: the policy falls "
+            "apart; lower optim.learning_rate, or algorithm.entropy_coef where a guard is on"
+        )
+    return None
+
+
+def pivots_moved(row: Values, name: str) -> str | None:
+    """Pivot words below half the start's rate while less than 90 % is right, or above three times that."""
+    ratio = _value(row, name, 1.0)
+    if ratio < PIVOTS_LOW and (what := starving(row)):
+        return f"{what}, and only {_right(row)} is right: it stops turning round; {_feed(row)}"
+    if ratio > PIVOTS_HIGH:
+        return (
+            f"pivot words are {ratio:.1f} times as frequent as at the run's start: read some completions "
+            "(`rlvr runs show`); if they are filler, look for what rewards them"
+        )
+    return None
+
+
+def _right(row: Values) -> str:
+    return percent(_value(row, "verify/right_share"))
+
+
+def _feed(row: Values) -> str:
+    if row.get("loss/guard"):
+        return "the guard is on; if it goes on falling, lower optim.learning_rate"
+    return "lower optim.learning_rate, raise algorithm.clip_high, or set algorithm.entropy: lp_reg"
 
 
 def skipped(row: Values, name: str) -> str | None:

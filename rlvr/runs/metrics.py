@@ -98,6 +98,7 @@ METRICS = _register(
         _row(
             "reward/greedy_mean", "reward", "up", "mean reward of the greedy completions (`greedy` baseline)"
         ),
+        _row("reward/slope", "reward", "up", "change of the mean reward a step, over 20 steps"),
         _row("reward/std", "reward", "neither", "its standard deviation over the step"),
         _row("verify/right_share", "share", "up", "completions judged right, of all issued"),
         _row("verify/no_answer_share", "share", "down", "completions without an answer to check"),
@@ -181,6 +182,41 @@ METRICS = _register(
             "policy/entropy_nats", "nats", "neither", "mean entropy of the next-token choice", rules.collapsed
         ),
         _row(
+            "policy/entropy_vs_start",
+            "ratio",
+            "neither",
+            "entropy, smoothed, over that of the run's first steps",
+            rules.entropy_moved,
+        ),
+        _row("policy/entropy_slope_nats", "nats", "neither", "change of the entropy a step, over 20 steps"),
+        _row(
+            "policy/rare_share",
+            "share",
+            "neither",
+            "tokens sampled at a probability below 0.1 that are no noise",
+        ),
+        _row("pivot/words", "count", "neither", "pivot words (wait, but, instead, ...) in all completions"),
+        _row("pivot/rate", "per 1000 tokens", "neither", "pivot words per 1000 tokens"),
+        _row(
+            "pivot/rate_vs_start",
+            "ratio",
+            "neither",
+            "that rate, smoothed, over that of the run's first steps",
+            rules.pivots_moved,
+        ),
+        _row(
+            "pivot/probability", "share", "neither", "mean probability of a pivot word where it was sampled"
+        ),
+        _row(
+            "pivot/pushed_down_share", "share", "neither", "tokens of pivot words that the update makes rarer"
+        ),
+        _row(
+            "pivot/push_ratio",
+            "ratio",
+            "neither",
+            "how hard those tokens are pushed down, over the average token",
+        ),
+        _row(
             "policy/mismatch_kl_nats",
             "nats",
             "down",
@@ -197,6 +233,7 @@ METRICS = _register(
         _row("loss/clip_high_share", "share", "down", "tokens stopped by the upper clip", rules.clipped),
         _row("loss/pushed_share", "share", "neither", "tokens that the loss pushes up or down at all"),
         _row("loss/entropy_coef", "weight", "neither", "weight of the entropy bonus from the next step on"),
+        _row("loss/guard", "share", "neither", "1 where the entropy guard was part of the loss, 0 where not"),
         _row("loss/approx_kl_nats", "nats", "down", "k3 estimate of KL from old to current policy"),
         _row("loss/kl_ref_nats", "nats", "down", "penalised KL towards the starting model"),
         _row("optim/grad_norm", "norm", "neither", "gradient norm before clipping", rules.not_finite),

@@ -108,7 +108,8 @@ def pack(
             [sibling >= len(g.rewards) - g.replayed for g in groups for sibling in range(len(g.rewards))]
         ),
     )
-    return Batch(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
+    given = {f.name: value for f in fields(batch) if (value := getattr(batch, f.name)) is not None}
+    return Batch(**{name: value.to(device) for name, value in given.items()})
 
 
 def _rewards(rewards: Iterable[float | None]) -> torch.Tensor:
@@ -129,6 +130,7 @@ def take(batch: Batch, rows: torch.Tensor) -> Batch:
         advantages_BC=batch.advantages_BC[rows, :columns],
         group_B=batch.group_B[rows],
         replayed_B=batch.replayed_B[rows],
+        pivot_BC=None if batch.pivot_BC is None else batch.pivot_BC[rows, :columns],
     )
 
 

@@ -11,6 +11,7 @@ from time import perf_counter
 import torch
 
 from rlvr import build
+from rlvr.algo.pivots import marks, usage
 from rlvr.errors import Interrupted, RlvrError, RunError, TrainingError
 from rlvr.eval.record import OtherRecordError
 from rlvr.eval.result import Result
@@ -18,6 +19,8 @@ from rlvr.eval.run import Measurement, evaluate
 from rlvr.policy import optim
 from rlvr.problems.sampler import Sampler
 from rlvr.rollout.proof import prove
+from rlvr.runs.accounting import tally
+from rlvr.runs.alarms import starving
 from rlvr.runs.reader import read_metrics
 from rlvr.train import reference, start
 from rlvr.train.batch import pack
@@ -169,9 +172,11 @@ def _step(run: Run, state: State, feed: Feed) -> None:
         run.record.phase("update")
         if not run.recipe.sampling.max_lag:
             run.engine.rest()
-        metrics = run.seconds | taken.metrics | _lag(taken, state.step) | _learn(run, state, taken)
+        metrics = run.seconds | taken.metrics | _lag(taken, state.step) | _pivots(run, taken)
+        metrics |= _learn(run, state, taken)
         state.step, state.cursor, state.memory = state.step + 1, taken.cursor, taken.memory
         state.tokens += sum(len(c.token_ids) for g in taken.groups for c in g.group.completions)
+        metrics |= _beside_start(run, state.step, {**tally(taken.groups), **metrics})
         metrics["time/step_s"] = perf_counter() - started
         run.record.step(state.step, taken.groups, StepReport(metrics=metrics))
         # The step is done and written down: should the engine not take the weights, it is not done twice.
@@ -205,6 +210,9 @@ def _learn(run: Run, state: State, taken: Taken) -> dict[str, float]:
     )
     if not batch.mask_BC.any():
         return {}
+    completions = [c for g in taken.kept for c in g.group.completions]
+    marked_BC = marks(run.lexicon, completions, batch.mask_BC.shape[1])
+    batch = replace(batch, pivot_BC=marked_BC.to(run.device))
     rate = optim.learning_rate_at(
         state.step,
         peak=spec.learning_rate,
@@ -221,10 +229,31 @@ def _learn(run: Run, state: State, taken: Taken) -> dict[str, float]:
     loss = build.loss(algorithm)
     if loss.adapts and state.entropy_coef is not None:
         loss = replace(loss, entropy_coef=state.entropy_coef)
+    guard = {} if loss.entropy == "off" else {"loss/guard": float(run.course.armed)}
+    if not run.course.armed:
+        loss = replace(loss, entropy="off")
     metrics = update(run.model, run.reference, run.optimizers[0], batch, loss, settings, rate)
-    state.entropy_coef = metrics.get("loss/entropy_coef")
+    if run.course.armed:
+        state.entropy_coef = metrics.get("loss/entropy_coef")
     state.skipped_in_a_row = state.skipped_in_a_row + 1 if metrics["optim/skipped"] else 0
-    return metrics
+    return metrics | guard
+
+
+def _pivots(run: Run, taken: Taken) -> dict[str, float]:
+    return usage(run.lexicon, [c for g in taken.groups for c in g.group.completions])
+
+
+def _beside_start(run: Run, step: int, numbers: dict[str, float]) -> dict[str, float]:
+    """The numbers of finished step `step` beside the run's start; a guard that wakes or rests is noted."""
+    was_armed = run.course.armed
+    beside = run.course.follow(numbers)
+    if run.course.armed != was_armed:
+        guard = f"step {step}: the guard `algorithm.entropy = {run.recipe.algorithm.entropy}`"
+        what = (
+            f"arms: {starving({**numbers, **beside})}" if run.course.armed else "rests: both have recovered"
+        )
+        run.record.note(f"{guard} {what}")
+    return beside
 
 
 def _lag(taken: Taken, step: int) -> dict[str, float]:

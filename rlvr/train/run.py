@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from rlvr import build
+from rlvr.algo.pivots import Lexicon
 from rlvr.errors import RecipeError
 from rlvr.policy import checkpoint
 from rlvr.policy import model as models
@@ -27,9 +28,11 @@ from rlvr.rollout.engine import Engine, Tell, log
 from rlvr.runs.atomic import write_bytes_atomic
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.manifest import build_manifest, read_manifest, write_manifest
+from rlvr.runs.reader import read_metrics
 from rlvr.runs.writer import Record
 from rlvr.sandbox.offer import Offer
 from rlvr.train import resume as resumes
+from rlvr.train.course import Course
 from rlvr.train.memory import BLANK, Memory, Practice
 from rlvr.train.signals import Signals
 
@@ -88,6 +91,10 @@ class Run:
     """Its tokenizer."""
     renderer: Renderer
     """Problems to tokens."""
+    lexicon: Lexicon
+    """Pivot words to watch."""
+    course: Course
+    """Its numbers beside its start."""
     engine: Engine
     """Who samples."""
     source: Source
@@ -235,6 +242,8 @@ def open_run(
         model=model,
         tokenizer=tokenizer,
         renderer=renderer,
+        lexicon=build.lexicon(recipe.pivots, tokenizer),
+        course=_course(recipe, folder),
         engine=engine,
         source=data.source,
         worked=data.worked,
@@ -287,6 +296,13 @@ def _restored(
     resumes.something_to_continue(folder, found, notes)
     resumes.same_data(folder, data.source)
     return found
+
+
+def _course(recipe: Recipe, folder: RunFolder) -> Course:
+    """The run so far; its guard rests only where the recipe has one that waits for an alarm."""
+    algorithm = recipe.algorithm
+    steps = [row.metrics for row in read_metrics(folder.path) if row.kind == "train"]
+    return Course(steps, always=algorithm.entropy == "off" or algorithm.entropy_when == "always")
 
 
 def _engine(

@@ -15,6 +15,7 @@ import torch
 from rlvr.algo.diagnostics import drift_sums, ess_share
 from rlvr.algo.entropy import adapted
 from rlvr.algo.loss import Loss, Terms, Tokens, loss_terms
+from rlvr.algo.pivots import push_metrics, push_sums, rare_tokens
 from rlvr.algo.ranks import ALONE, Ranks
 from rlvr.algo.select import Selection, select, step_advantages
 from rlvr.policy import optim
@@ -184,7 +185,7 @@ def _backward(
     def cut(known_BC: torch.Tensor | None) -> torch.Tensor | None:
         return None if known_BC is None else known_BC[rows, : micro.mask_BC.shape[1]]
 
-    now = _forward(model, micro, settings, Wanted(entropy_gradient=loss.entropy == "bonus"))
+    now = _forward(model, micro, settings, Wanted(entropy_gradient=loss.entropy == "bonus", peak=True))
     seen = before.old
     old = cut(seen.logprobs) if seen is not None and settings.minibatches > 1 else None
     reference_logprobs = cut(before.reference)
@@ -210,6 +211,7 @@ def _backward(
         differentiated = differentiated - (terms.bonus * now.entropy).sum()
     differentiated.backward()  # type: ignore[no-untyped-call]
     _add_statistics(sums, terms, tokens, micro.replayed_B)
+    _add_pivots(sums, terms, tokens, now, micro)
 
 
 def _add_gradients(model: Any, ranks: Ranks) -> None:
@@ -295,9 +297,22 @@ def _add_statistics(
         sums[name] += value
 
 
+def _add_pivots(
+    sums: defaultdict[str, float], terms: Terms, tokens: Tokens, now: Choices, micro: Batch
+) -> None:
+    assert now.peak is not None
+    fresh_BC = tokens.mask & ~micro.replayed_B[:, None]
+    sums["rare"] += float(rare_tokens(tokens.logprobs, now.peak, fresh_BC).sum())
+    if micro.pivot_BC is not None:
+        pushed = push_sums(terms.coefficient, tokens.logprobs, micro.pivot_BC, tokens.mask)
+        for name, value in pushed.items():
+            sums[name] += value
+
+
 SUMS = (
     "tokens", "sequences", "entropy", "surrogate", "ratio", "kl_ref", "approx_kl", "clip_low", "clip_high",
     "pushed", "w", "w_squared", "k3", "fresh", "replayed", "replay_w", "replay_w_squared",
+    "rare", "pivot_tokens", "pivot_down", "pivot_push", "push",
 )  # fmt: skip
 """What adds up over micro-batches and ranks."""
 
@@ -315,6 +330,8 @@ def _metrics(sums: defaultdict[str, float], updates: int, ranks: Ranks) -> dict[
         "batch/sequences": total["sequences"],
         "batch/tokens": total["tokens"],
         "policy/entropy_nats": total["entropy"] / tokens,
+        "policy/rare_share": total["rare"] / fresh,
+        **push_metrics(total),
         "policy/mismatch_kl_nats": total["k3"] / fresh,
         "policy/mismatch_max_nats": ranks.most(sums["max"]),
         "policy/ess_share": ess_share(total["w"], total["w_squared"], int(total["fresh"])),

@@ -128,6 +128,22 @@ def test_values_entropies_and_gradients_are_the_naive_ones(name, rows, monkeypat
 
 
 @pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_the_likeliest_token(rows, story, monkeypatch):
+    model, _ = story
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", rows * model.get_output_embeddings().weight.shape[0])
+    ids, prompts, lengths, columns = batch()
+    said = completion_logprobs(
+        model, ids, prompts, lengths, temperature=0.7, columns=columns, wanted=Wanted(peak=True)
+    )
+    assert not said.peak.requires_grad
+    for row, prompt, length, peaks in zip(ids, prompts.tolist(), lengths.tolist(), said.peak, strict=True):
+        logits = model(input_ids=row[None, :length]).logits[0, prompt - 1 : length - 1] / 0.7
+        expected = logits.softmax(-1).max(-1).values.log()
+        torch.testing.assert_close(peaks[: length - prompt], expected.detach(), atol=1e-5, rtol=0)
+        assert not peaks[length - prompt :].any()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
 @pytest.mark.parametrize("name", MODELS)
 def test_the_gradient_of_the_entropy_is_the_naive_one(name, rows, monkeypatch):
     """Through the whole vocabulary, chunk by chunk, beside that of the log-probabilities."""

@@ -90,7 +90,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
         ("run.steps: 4", "a.yaml:3: `run.steps` is no single key; nest it: `run: {steps: ...}`"),
         (
             "zzz: 1",
-            "a.yaml:3: `zzz` is no key of a recipe; choose from: algorithm, data_dir, eval, model, optim, problems, run, "
+            "a.yaml:3: `zzz` is no key of a recipe; choose from: algorithm, data_dir, eval, model, optim, pivots, problems, run, "
             "sampling, sandbox, verifier, vllm, warm_start",
         ),
         (
