@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from rlvr.errors import near_miss
 from rlvr.recipe.schema_algorithm import Algorithm as Algorithm
 from rlvr.recipe.schema_practice import Curriculum, Replay
 from rlvr.recipe.schema_vllm import Vllm
@@ -183,14 +184,26 @@ class SamplingKeys(BaseModel):
     """Rare right completions that come back; null keeps none."""
 
 
+LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "pt", "ru", "zh")
+"""Languages with a list of pivot words (rlvr/algo/pivots.py)."""
+
+
 class Pivots(BaseModel):
     """Words with which a solution turns round (wait, but, instead): the run watches whether they starve."""
 
     model_config = FROZEN
-    languages: list[Literal["de", "en", "es", "fr", "ja", "ko", "pt", "ru", "zh"]] = ["en"]
-    """Languages whose lists of such words are watched, by ISO 639-1 code; the lists: docs/exploration.md."""
+    languages: list[str] = ["en"]
+    """Languages whose lists of such words are watched: de, en, es, fr, ja, ko, pt, ru, zh."""
     words: list[str] = Field(default_factory=list)
     """More words or phrases; capitals and line breaks do not matter."""
+
+    @field_validator("languages")
+    @classmethod
+    def _have_lists(cls, given: list[str]) -> list[str]:
+        for language in given:
+            if language not in LANGUAGES:
+                raise ValueError(f"`{language}` is no language with a list{near_miss(language, LANGUAGES)}")
+        return given
 
     @field_validator("words")
     @classmethod
