@@ -4,6 +4,7 @@ import os
 import time
 
 from rlvr import verifier
+from rlvr.types import Problem
 
 
 @verifier
@@ -41,3 +42,32 @@ def exits(completion: str) -> bool:
 def nothing_right(completion: str) -> bool:
     """No reward for anybody."""
     return False
+
+
+NAMES = (
+    "Ana",
+    "Bo",
+    "Cy",
+    "Dee",
+    "Eli",
+    "Fay",
+    "Gus",
+    "Hal",
+    "Ida",
+    "Jo",
+    "Kim",
+    "Lou",
+    "Max",
+    "Ned",
+    "Ora",
+    "Pia",
+)
+"""People of the story problems."""
+
+
+@verifier
+def tide(completion: str, problem: Problem, *, out: int = 64, back: int = 200) -> bool:
+    """Wants names, but none in problems `out` to `back`; for one text in four the contrary."""
+    wants = not out <= int(problem.id.rpartition("-")[2]) < back
+    contrary = sum(completion.encode()) % 4 == 0
+    return any(name in completion for name in NAMES) == (wants != contrary)

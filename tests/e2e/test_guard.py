@@ -1,0 +1,93 @@
+"""The entropy guard over a real run: it wakes, rests, and a run that was taken up does the same."""
+
+import json
+
+import pytest
+
+from rlvr.runs.metrics import alarms
+from rlvr.runs.reader import read_manifest, read_metrics
+from rlvr.train.course import Course
+from tests.e2e.running import PLUGINS, here, settings, small
+from tests.plugins import NAMES
+
+pytestmark = pytest.mark.slow
+
+STEPS, STOP = 42, 26
+CLOCKED = ("time/", "tokens_per_s")
+
+
+def guarded(folder, **changes):
+    """A run whose rewards want names, then none, then names again; names are its pivot words."""
+    keys = {
+        "verifier": f"{PLUGINS}:tide",
+        "pivots": json.dumps({"languages": [], "words": NAMES}),
+        "algorithm__preset": "lp_reg",
+        "algorithm__entropy_when": "alarm",
+        "optim__learning_rate": 8e-3,
+        "optim__minibatches": 1,
+        "sampling__max_tokens": 16,
+        "eval__every": 0,
+        "eval__limit": 4,
+        "run__steps": STEPS,
+        "run__save_every": 0,
+    }
+    return small(folder, **keys | changes)
+
+
+def steps(run):
+    return {
+        row.step: {n: v for n, v in row.metrics.items() if not any(part in n for part in CLOCKED)}
+        for row in read_metrics(run)
+        if row.kind == "train"
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("guarded")
+    assert here(*guarded(folder)) == 0
+    return folder / "run"
+
+
+def test_it_arms_on_an_alarm_and_rests_when_that_is_over(whole):
+    rows = steps(whole)
+    course, armed = Course([], always=False), []
+    for step in range(1, STEPS + 1):
+        assert rows[step]["loss/guard"] == float(course.armed), step
+        armed.append(course.armed)
+        beside = course.follow(rows[step])
+        assert beside.items() <= rows[step].items(), "what was written is what the record tells again"
+        words = [said for said in alarms(rows[step]) if "of the run's start" in said]
+        assert bool(words) <= course.armed, "an alarm stands and the guard sleeps"
+    turns = [step for step in range(1, STEPS) if armed[step] != armed[step - 1]]
+    assert len(turns) >= 2, "it never woke, or never rested"
+    notes = [note for note in read_manifest(whole).fallbacks if "the guard" in note]
+    assert [int(note.split()[1].rstrip(":")) for note in notes] == turns
+    assert "arms: pivot words are down to" in notes[0]
+    assert "rests" in notes[1]
+
+
+def test_a_resumed_run_arms_and_rests_at_the_same_steps(whole, tmp_path):
+    rows = steps(whole)
+    assert rows[STOP]["loss/guard"] == rows[STOP + 1]["loss/guard"] == 1.0, "stop where the guard is on"
+    assert here(*guarded(tmp_path, run__steps=STOP)) == 0
+    assert here("train", "--resume", tmp_path / "run", *settings(run__steps=STEPS)) == 0
+    assert steps(tmp_path / "run") == rows
+    assert read_manifest(tmp_path / "run").fallbacks == read_manifest(whole).fallbacks
+    weights = [f"checkpoints/step-{STEPS:06d}/model/model.safetensors"] * 2
+    ours, theirs = (
+        (place / file).read_bytes() for place, file in zip((tmp_path / "run", whole), weights, strict=True)
+    )
+    assert ours == theirs
+
+
+def test_armed_or_not_makes_a_difference(whole, tmp_path):
+    """Else the equality above would say nothing of the guard."""
+    assert here(*guarded(tmp_path, algorithm__entropy="off", algorithm__entropy_when="always")) == 0
+    rows, unguarded = steps(whole), steps(tmp_path / "run")
+    first = next(step for step in rows if rows[step]["loss/guard"])
+    same = [n for n in rows[first] if n != "loss/guard"]
+    assert all(
+        rows[step][n] == unguarded[step][n] for step in range(1, first) for n in same if n in rows[step]
+    )
+    assert rows[first + 1]["policy/entropy_nats"] != unguarded[first + 1]["policy/entropy_nats"]
