@@ -72,7 +72,7 @@ class Loss:
     rollout_penalty: float
     """Weight of (log pi / mu)^2."""
     entropy: str
-    """`off | bonus | top_entropy | clip_cov | kl_cov | lp_reg`."""
+    """`off | bonus | top_entropy | clip_cov | kl_cov | lp_reg | lp_reg_pivots`."""
     entropy_share: float
     """Share of the tokens it is about."""
     entropy_coef: float
@@ -94,9 +94,14 @@ class Loss:
         return (
             self.shapes_by_reference
             or self.baseline in ("rl_zvp", "optimal_token")
-            or self.entropy == "lp_reg"
+            or self.needs_proxy
             or self.adapts
         )
+
+    @property
+    def needs_proxy(self) -> bool:
+        """Whether Lp-Reg's proxy is asked for."""
+        return self.entropy in ("lp_reg", "lp_reg_pivots")
 
     @property
     def adapts(self) -> bool:

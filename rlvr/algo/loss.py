@@ -48,7 +48,9 @@ class Tokens:
     entropy: torch.Tensor | None = None
     """Entropy H of the choice in nats, for `top_entropy` and `bonus`."""
     log_proxy: torch.Tensor | None = None
-    """Log-probability under Lp-Reg's proxy, -inf for noise, for `lp_reg`."""
+    """Log-probability under Lp-Reg's proxy, -inf for noise, for `lp_reg` and `lp_reg_pivots`."""
+    pivot: torch.Tensor | None = None
+    """bool: tokens of pivot words, for `lp_reg_pivots`."""
     kept: torch.Tensor | None = None
     """bool: what the whole step's selection keeps; None keeps all."""
     marked: torch.Tensor | None = None
@@ -161,7 +163,7 @@ def _penalties(loss: Loss, t: Tokens) -> Iterator[tuple[str, float, torch.Tensor
         value, slope = entropy.drift_cost(t.logprobs - t.old)
     else:
         if t.log_proxy is None:
-            raise ValueError("loss.entropy = lp_reg needs the proxy's log-probabilities")
+            raise ValueError(f"loss.entropy = {loss.entropy} needs the proxy's log-probabilities")
         value, slope = entropy.pull_to_proxy(t.logprobs, t.log_proxy)
     yield "entropy", loss.entropy_coef, t.marked * value, t.marked * slope
 

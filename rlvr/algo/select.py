@@ -87,6 +87,10 @@ def select(loss: Loss, tokens: Tokens, ranks: Ranks = ALONE) -> Selection:
         kept = kept & entropy.forking_tokens(t.entropy, t.mask, share=loss.entropy_share, ranks=ranks)
     elif loss.entropy == "lp_reg":
         marked = entropy.rare_tokens(t.old, t.advantages, t.mask, share=loss.entropy_share, ranks=ranks)
+    elif loss.entropy == "lp_reg_pivots":
+        if t.pivot is None:
+            raise ValueError("loss.entropy = lp_reg_pivots needs the tokens of pivot words")
+        marked = t.mask & t.pivot & (t.advantages < 0)
     elif loss.entropy in ("clip_cov", "kl_cov"):
         covariance = entropy.covariances(t.logprobs, t.advantages, t.mask, ranks)
         clips = loss.entropy == "clip_cov"

@@ -13,7 +13,8 @@ Findings = Iterator[tuple[tuple[str, ...], str]]
 
 def algorithm(loaded: Loaded) -> Findings:
     """Choices that contradict each other."""
-    for each in (_overlong, _oversample, _correction, _kl, _ratio, _baseline, _band, _bonus, _credit):
+    every = (_overlong, _oversample, _correction, _kl, _ratio, _baseline, _words, _band, _bonus, _credit)
+    for each in every:
         yield from each(loaded)
 
 
@@ -141,6 +142,16 @@ def _drawn(baseline: str) -> int:
     return int(baseline.removeprefix("pass_at_")) if baseline.startswith("pass_at_") else 0
 
 
+def _words(loaded: Loaded) -> Findings:
+    pivots = loaded.recipe.pivots
+    if loaded.recipe.algorithm.entropy == "lp_reg_pivots" and not pivots.languages and not pivots.words:
+        yield (
+            ("pivots", "algorithm.entropy"),
+            "`algorithm.entropy = lp_reg_pivots` has no word to protect; "
+            "set pivots.languages to [en], or pivots.words",
+        )
+
+
 def _band(loaded: Loaded) -> Findings:
     algorithm = loaded.recipe.algorithm
     if algorithm.entropy == "clip_cov" and algorithm.cov_low >= algorithm.cov_high:
@@ -243,14 +254,14 @@ READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "correction_high": ("correction", ("token_truncate", "sequence_truncate", "k3_mask", *MASKS)),
     "kl_refresh": ("kl", ("k1_reward", "k2", "k3", "k3_weighted")),
     "length_constant": ("aggregation", ("seq_mean_token_sum",)),
-    "entropy_when": ("entropy", ("top_entropy", "clip_cov", "kl_cov", "lp_reg")),
+    "entropy_when": ("entropy", ("bonus", "top_entropy", "clip_cov", "kl_cov", "lp_reg", "lp_reg_pivots")),
     "entropy_share": ("entropy", ("top_entropy", "clip_cov", "kl_cov", "lp_reg")),
-    "entropy_coef": ("entropy", ("bonus", "kl_cov", "lp_reg")),
+    "entropy_coef": ("entropy", ("bonus", "kl_cov", "lp_reg", "lp_reg_pivots")),
     "entropy_target": ("entropy", ("bonus",)),
     "entropy_step": ("entropy", ("bonus",)),
     "cov_low": ("entropy", ("clip_cov",)),
     "cov_high": ("entropy", ("clip_cov",)),
-    "lp_reg_kappa": ("entropy", ("lp_reg",)),
+    "lp_reg_kappa": ("entropy", ("lp_reg", "lp_reg_pivots")),
     "overlong_buffer": ("overlong", ("soft",)),
 }
 """Keys of the loss that only some choice of another key reads."""

@@ -124,14 +124,14 @@ class Algorithm(BaseModel):
     """The policy becomes the penalty's reference every so many steps (R1-Zero: 400); null is never."""
     rollout_penalty: float = Field(ge=0)
     """Weight of log(pi/rollout)^2, a pull towards the policy that sampled; 0 is off."""
-    entropy: Literal["off", "bonus", "top_entropy", "clip_cov", "kl_cov", "lp_reg"]
-    """Guard of exploration: reward entropy, learn at forks alone, spare or hold back covariant tokens, ..."""
+    entropy: Literal["off", "bonus", "top_entropy", "clip_cov", "kl_cov", "lp_reg", "lp_reg_pivots"]
+    """Guard of exploration: reward entropy, learn at forks, hold covariant tokens, protect rare or pivot ones."""
     entropy_when: Literal["always", "alarm"]
     """That guard acts always, or only while entropy or pivot words have fallen (docs/exploration.md)."""
     entropy_share: float = Field(gt=0, le=1)
     """Share of tokens that the guard picks, over the whole step; `lp_reg`: of those with A < 0."""
     entropy_coef: float = Field(ge=0)
-    """Weight of the bonus; of the penalty of `kl_cov` (idle where minibatches = 1) and `lp_reg`."""
+    """Weight of the bonus; of the penalty of `kl_cov` (idle where minibatches = 1) and `lp_reg*`."""
     entropy_target: float | None = Field(gt=0)
     """`bonus`: mean entropy in nats above which it pauses and its weight falls, else grows; null is off."""
     entropy_step: float = Field(gt=0)
@@ -141,7 +141,7 @@ class Algorithm(BaseModel):
     cov_high: float = Field(gt=0)
     """`clip_cov`: upper end of the band."""
     lp_reg_kappa: float = Field(gt=0, lt=1)
-    """`lp_reg`: tokens below this share of the likeliest one's probability are noise, not protected."""
+    """`lp_reg*`: tokens below this share of the likeliest one's probability are noise, not protected."""
     zero_variance: Literal["keep", "drop"]
     """What to do with groups whose scores are all equal: they teach nothing but count in the averages."""
     oversample: float = Field(ge=1)

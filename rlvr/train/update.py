@@ -105,7 +105,7 @@ def _before(
     if settings.minibatches > 1 or loss.needs_old or loss.selects:
         wanted = Wanted(
             collision=loss.baseline == "optimal_token",
-            kappa=loss.lp_reg_kappa if loss.entropy == "lp_reg" else None,
+            kappa=loss.lp_reg_kappa if loss.needs_proxy else None,
         )
         old = _look(batch, lambda micro: _forward(model, micro, settings, wanted), settings)
     if loss.shapes_by_reference:
@@ -165,6 +165,7 @@ def _select(
         rollout=batch.rollout_logprobs_BC,
         entropy=None if now is None else now.entropy,
         log_proxy=None if before.old is None else before.old.log_proxy,
+        pivot=batch.pivot_BC,
     )
     return select(loss, tokens, ranks)
 

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from rlvr.errors import RunError
 from rlvr.runs.reader import Row, read_metrics
-from rlvr.view.plots import COLOURS, blank, save
+from rlvr.view.plots import draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Of the arms, in order: Okabe-Ito."""
 PANELS = (
     ("training accuracy (%)", "verify/right_share", 100.0),
     ("pivot words (per 1000 tokens)", "pivot/rate", 1.0),
@@ -30,17 +33,25 @@ def plot_arms(arms: Mapping[str, Sequence[Path]], out: Path) -> None:
     for arm, runs in rows.items():
         if not any(row.kind == "train" for run in runs for row in run):
             raise RunError(f"nothing to draw: no run of `{arm}` has a finished step yet")
-    with save(out) as draw:
-        figure, axes = blank(len(PANELS))
-        for ax, (title, metric, scale) in zip(axes, PANELS, strict=True):
-            for index, (arm, runs) in enumerate(rows.items()):
-                _band(ax, runs, metric, scale, COLOURS[index % len(COLOURS)], arm)
-            ax.set_title(title, loc="left", fontsize=11, color="#222222")
-            ax.set_xlabel("step")
-            ax.set_ylim(bottom=0)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-        draw(figure)
+    draw(out, lambda: _figure(rows))
+
+
+def _figure(rows: Mapping[str, Sequence[Sequence[Row]]]) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.5 * len(PANELS), 3.3), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(PANELS))
+    for ax, (title, metric, scale) in zip(axes, PANELS, strict=True):
+        for index, (arm, runs) in enumerate(rows.items()):
+            _band(ax, runs, metric, scale, COLOURS[index % len(COLOURS)], arm)
+        ax.set_title(title, loc="left", fontsize=11, color="#222222")
+        ax.set_xlabel("step")
+        ax.set_ylim(bottom=0)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    return figure
 
 
 def _band(ax: Axes, runs: Sequence[Sequence[Row]], metric: str, scale: float, colour: str, name: str) -> None:

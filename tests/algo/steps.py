@@ -9,7 +9,7 @@ from rlvr.algo.ranks import ALONE, Ranks
 from rlvr.algo.select import select, step_advantages
 from rlvr.recipe.schema import Algorithm
 
-OPTIONAL = {"reference": "ref", "entropy": "entropy", "log_proxy": "proxy"}
+OPTIONAL = {"reference": "ref", "entropy": "entropy", "log_proxy": "proxy", "pivot": "pivot"}
 
 
 def loss_of(preset: str, **changes) -> Loss:

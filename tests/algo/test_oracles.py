@@ -7,6 +7,7 @@ import math
 from itertools import pairwise
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,6 +70,25 @@ def test_lp_reg(seed, cuts):
                 slope -= math.exp(proxy[i][t] - log_pi) - 1
             expected[-1].append(slope / tokens)
     compare("lp_reg", x, cuts, expected, entropy_share=0.5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(**SEEDS)
+def test_lp_reg_on_pivot_words(seed, cuts):
+    """The same pull, on the blamed tokens of pivot words, however likely they are."""
+    x = batch(seed)
+    x["pivot"] = torch.rand(x["mask"].shape, generator=torch.Generator().manual_seed(seed)) < 0.4
+    advantages, old, pi, proxy = grpo_advantages(x), *(rows_of(x, name) for name in ("old", "logp", "proxy"))
+    pivot, expected = rows_of(x, "pivot"), []
+    tokens = sum(map(len, old))
+    for i, row in enumerate(pi):
+        expected.append([])
+        for t, log_pi in enumerate(row):
+            slope = -clipped(math.exp(log_pi - old[i][t]), advantages[i], 1.0, 9.0)
+            if advantages[i] < 0 and pivot[i][t] and log_pi < proxy[i][t]:
+                slope -= 3.0 * (math.exp(proxy[i][t] - log_pi) - 1)
+            expected[-1].append(slope / tokens)
+    compare("lp_reg", x, cuts, expected, entropy="lp_reg_pivots", entropy_coef=3.0)
 
 
 @settings(max_examples=40, deadline=None)

@@ -12,7 +12,7 @@ from tests.plugins import NAMES
 
 pytestmark = pytest.mark.slow
 
-STEPS, STOP = 42, 26
+STEPS, STOP = 20, 13
 CLOCKED = ("time/", "tokens_per_s")
 
 
@@ -23,7 +23,8 @@ def guarded(folder, **changes):
         "pivots": json.dumps({"languages": [], "words": NAMES}),
         "algorithm__preset": "lp_reg",
         "algorithm__entropy_when": "alarm",
-        "optim__learning_rate": 8e-3,
+        "optim__learning_rate": 5e-3,
+        "sampling__group_size": 8,
         "optim__minibatches": 1,
         "sampling__max_tokens": 16,
         "eval__every": 0,

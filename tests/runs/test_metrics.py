@@ -121,6 +121,23 @@ def test_a_step_without_completions_is_counted_too():
         ({"policy/mismatch_kl_nats": 0.2}, "engine and trainer disagree"),
         ({"policy/ess_share": 0.3}, "only 30 %"),
         ({"policy/entropy_nats": 0.001, "verify/right_share": 0.4}, "tries nothing new"),
+        (
+            {"policy/entropy_vs_start": 0.2, "verify/right_share": 0.4},
+            "entropy is down to 20 % of the run's start, and only 40 % is right",
+        ),
+        (
+            {"policy/entropy_vs_start": 0.2, "verify/right_share": 0.4, "loss/guard": 1.0},
+            "is right: the guard is on; if it goes on falling, lower optim.learning_rate",
+        ),
+        (
+            {"policy/entropy_vs_start": 2.5, "reward/slope": -0.01},
+            "2.5 times that of the run's start while rewards",
+        ),
+        (
+            {"pivot/rate_vs_start": 0.4, "verify/right_share": 0.4},
+            "pivot words are down to 40 % of the run's start, and only 40 % is right",
+        ),
+        ({"pivot/rate_vs_start": 3.4}, "3.4 times as frequent"),
         ({"loss/clip_high_share": 0.4}, "loss/clip_high_share: 40 %"),
         ({"optim/grad_norm": None}, "optim/grad_norm is not a finite number"),
         ({"optim/skipped": 1.0}, "1 update(s) skipped"),
@@ -152,6 +169,10 @@ def test_a_healthy_row_is_quiet():
         "policy/ess_share": 1.0,
     }
     assert alarms(healthy) == []
+    assert (
+        alarms({"policy/entropy_vs_start": 0.1, "pivot/rate_vs_start": 0.1, "verify/right_share": 0.9}) == []
+    )
+    assert alarms({"policy/entropy_vs_start": 2.5, "reward/slope": 0.01}) == []
     assert alarms({"reward/mean": 0.0}) == []
     assert alarms({"problems/retired": 9.0, "problems/active": 0.0, "problems/unseen": 1.0}) == []
     assert alarms({"some/stranger": None}) == []
