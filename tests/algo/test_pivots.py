@@ -13,6 +13,7 @@ from rlvr.recipe.schema import LANGUAGES
 from rlvr.types import Completion
 from tests.algo.steps import loss_of, terms_of
 from tests.algo.test_properties import batch
+from tests.checkout import ROOT
 
 PIECES = [
     b"",
@@ -72,6 +73,12 @@ def test_every_language_has_its_list_and_finds_its_own_words():
         found = [text.encode()[at.start : at.stop].decode().casefold() for at in bytewise.find(text.encode())]
         assert found == [word.casefold() for word in words for _ in range(2)], language
     assert Lexicon([], [b"wait"]).find([0]) == []
+
+
+def test_the_docs_list_the_words():
+    told = (ROOT / "docs" / "exploration.md").read_text(encoding="utf-8")
+    for language, words in LEXICON.items():
+        assert f"| {language} | {', '.join(words)} |" in told
 
 
 def test_usage_and_marks():
