@@ -123,6 +123,6 @@ class Loss:
         """Whether an update must see all of its tokens before it learns from the first (select.py)."""
         return (
             self.m2_limit is not None
-            or self.entropy in ("top_entropy", "clip_cov", "kl_cov", "lp_reg")
+            or self.entropy in ("top_entropy", "clip_cov", "kl_cov", "lp_reg", "lp_reg_pivots")
             or self.denominator == "kept"
         )
