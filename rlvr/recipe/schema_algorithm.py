@@ -125,7 +125,7 @@ class Algorithm(BaseModel):
     rollout_penalty: float = Field(ge=0)
     """Weight of log(pi/rollout)^2, a pull towards the policy that sampled; 0 is off."""
     entropy: Literal["off", "bonus", "top_entropy", "clip_cov", "kl_cov", "lp_reg", "lp_reg_pivots"]
-    """Guard of exploration: reward entropy, learn at forks alone, hold back covariant tokens, spare rare ones."""
+    """Guard of exploration: reward entropy, learn at forks, hold back covariant tokens, spare rare ones."""
     entropy_when: Literal["always", "alarm"]
     """That guard acts always, or only while entropy or pivot words have fallen (docs/exploration.md)."""
     entropy_share: float = Field(gt=0, le=1)
