@@ -164,10 +164,6 @@ def refused(folder: Path, text: str, *settings: str) -> list[str]:
             "a.yaml:5: `algorithm.scale = batch_whiten` moves the advantages of whole completions, and `credit = segment_mc` "
             "has none; set scale to none, group_std, batch_std or token_whiten",
         ),
-        (
-            "algorithm: {entropy: lp_reg_pivots}\npivots: {languages: []}",
-            "a.yaml:4: `algorithm.entropy = lp_reg_pivots` has no word to protect; set pivots.languages to [en], or pivots.words",
-        ),
         ("verifier: ./mine.py:close", "a.yaml:3: `verifier.name`: mine.py does not exist; choose from: a.yaml, rows.jsonl"),
         ("eval:\n  benchmarks:\n    - gsm8k\n    - row.jsonl", "a.yaml:6: `eval.benchmarks.1`: row.jsonl does not exist; "
          "did you mean `rows.jsonl`?"),
