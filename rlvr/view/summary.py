@@ -119,7 +119,7 @@ def _essentials(path: Path, manifest: Manifest, status: RunStatus) -> Renderable
         ("data", manifest.data_hash[:12]),
         ("sandbox", manifest.sandbox),
         ("start", _start(manifest)),
-        *(("fallback", note) for note in manifest.fallbacks),
+        *(("note", note) for note in manifest.fallbacks),
     ]
     return _pairs((label, value) for label, value in facts if value)
 
