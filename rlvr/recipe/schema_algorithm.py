@@ -126,7 +126,7 @@ class Algorithm(BaseModel):
     """Weight of log(pi/rollout)^2, a pull towards the policy that sampled; 0 is off."""
     entropy: Literal["off", "bonus", "top_entropy", "clip_cov", "kl_cov", "lp_reg", "lp_reg_pivots"]
     """Guard of exploration: reward entropy, learn at forks, hold back covariant tokens, spare rare ones."""
-    entropy_when: Literal["always", "alarm"]
+    entropy_when: Literal["always", "alarm", "below_start"]
     """That guard acts always, or only while entropy or pivot words have fallen (docs/exploration.md)."""
     entropy_share: float = Field(gt=0, le=1)
     """Share of tokens that the guard picks, over the whole step; `lp_reg`: of those with A < 0."""

@@ -15,6 +15,8 @@ Alarm: TypeAlias = Callable[[Values, str], str | None]
 
 ENTROPY_LOW, ENTROPY_HIGH, PIVOTS_LOW, PIVOTS_HIGH = 0.3, 2.0, 0.5, 3.0
 """Of the run's start: where entropy and pivot words call for a person.  Ours, uncalibrated."""
+SOLVED = 0.9
+"""Share of right completions from which on nothing needs exploring."""
 RECOVERED = 1.5
 """The guard rests again at so many times the low marks."""
 
@@ -172,7 +174,7 @@ def clipped(row: Values, name: str) -> str | None:
 def collapsed(row: Values, name: str) -> str | None:
     """Entropy below 0.01 nats while less than 90 % is right: nothing is tried any more."""
     right = _value(row, "verify/right_share", 1.0)
-    if _value(row, name, 1.0) >= 0.01 or right >= 0.9:
+    if _value(row, name, 1.0) >= 0.01 or right >= SOLVED:
         return None
     return (
         f"entropy is {_value(row, name):.2g} nats and only {percent(right)} is right: the policy tries "
@@ -185,7 +187,7 @@ def starving(row: Values) -> str | None:
 
     For `algorithm.entropy_when: alarm` this arms the guard.
     """
-    if _value(row, "verify/right_share", 0.0) >= 0.9:
+    if _value(row, "verify/right_share", 0.0) >= SOLVED:
         return None
     entropy, pivots = _value(row, "policy/entropy_vs_start", 1.0), _value(row, "pivot/rate_vs_start", 1.0)
     if pivots < PIVOTS_LOW:

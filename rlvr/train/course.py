@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import isfinite
 
-from rlvr.runs.alarms import Values, fed, starving
+from rlvr.runs.alarms import SOLVED, Values, fed, starving
 
 START_STEPS, START_LIMIT = 3, 10
 """The start is the mean of the first so many steps; of more where words are few, up to the limit."""
@@ -51,6 +51,11 @@ class Line:
         return self.smooth / self.start if self.start else None
 
     @property
+    def is_below(self) -> bool:
+        """Whether the newest value is below the start."""
+        return self.start is not None and self.recent[-1] < self.start
+
+    @property
     def slope(self) -> float | None:
         """Change a step, by least squares over the newest values; None while they are few."""
         count = len(self.recent)
@@ -64,12 +69,12 @@ class Line:
 class Course:
     """Follows a run's rows; `armed` is for the step that comes next."""
 
-    def __init__(self, rows: Iterable[Values], *, always: bool) -> None:
-        """`rows`: those of the finished steps, in order; `always`: the guard never rests."""
-        self._always = always
+    def __init__(self, rows: Iterable[Values], when: str) -> None:
+        """`rows`: those of the finished steps, in order; `when`: `algorithm.entropy_when`."""
+        self._when = when
         self._words = 0.0
         self._entropy, self._pivots, self._reward = Line(), Line(), Line()
-        self.armed = always
+        self.armed = when == "always"
         for row in rows:
             self.follow(row)
 
@@ -89,9 +94,12 @@ class Course:
             "reward/slope": self._reward.slope,
         }
         beside = {name: value for name, value in found.items() if value is not None}
-        if not self._always:
-            seen = {**row, **beside}
+        seen = {**row, **beside}
+        if self._when == "alarm":
             self.armed = not fed(seen) if self.armed else starving(seen) is not None
+        elif self._when == "below_start":
+            is_solved = (_finite(row, "verify/right_share") or 0.0) >= SOLVED
+            self.armed = not is_solved and (self._pivots.is_below or starving(seen) is not None)
         return beside
 
 

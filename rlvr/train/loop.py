@@ -247,7 +247,7 @@ def _beside_start(run: Run, step: int, numbers: dict[str, float]) -> dict[str, f
     """The numbers of finished step `step` beside the run's start; a guard that wakes or rests is noted."""
     was_armed = run.course.armed
     beside = run.course.follow(numbers)
-    if run.course.armed != was_armed:
+    if run.course.armed != was_armed and run.recipe.algorithm.entropy_when == "alarm":
         guard = f"step {step}: the guard `algorithm.entropy = {run.recipe.algorithm.entropy}`"
         what = (
             f"arms: {starving({**numbers, **beside})}" if run.course.armed else "rests: both have recovered"

@@ -302,7 +302,7 @@ def _course(recipe: Recipe, folder: RunFolder) -> Course:
     """The run so far; its guard rests only where the recipe has one that waits for an alarm."""
     algorithm = recipe.algorithm
     steps = [row.metrics for row in read_metrics(folder.path) if row.kind == "train"]
-    return Course(steps, always=algorithm.entropy == "off" or algorithm.entropy_when == "always")
+    return Course(steps, "always" if algorithm.entropy == "off" else algorithm.entropy_when)
 
 
 def _engine(

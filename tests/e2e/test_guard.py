@@ -52,7 +52,7 @@ def whole(tmp_path_factory):
 
 def test_it_arms_on_an_alarm_and_rests_when_that_is_over(whole):
     rows = steps(whole)
-    course, armed = Course([], always=False), []
+    course, armed = Course([], when="alarm"), []
     for step in range(1, STEPS + 1):
         assert rows[step]["loss/guard"] == float(course.armed), step
         armed.append(course.armed)

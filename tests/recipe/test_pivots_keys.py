@@ -23,7 +23,7 @@ from tests.recipe.test_check import HEAD, refused
         ),
         (
             "algorithm: {entropy_when: alarms}",
-            "a.yaml:3: `algorithm.entropy_when = alarms`: must be one of `always`, `alarm`; "
+            "a.yaml:3: `algorithm.entropy_when = alarms`: must be one of `always`, `alarm`, `below_start`; "
             "did you mean `alarm`?",
         ),
     ],
