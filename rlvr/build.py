@@ -32,6 +32,7 @@ from rlvr.rollout.hf import HfEngine
 from rlvr.rollout.vllm_settings import VllmSettings
 from rlvr.runs.reader import find_run
 from rlvr.sandbox.offer import LOUD, Offer, offer
+from rlvr.verify.audit import Auditor
 from rlvr.verify.compose import Overlong, Scorer
 from rlvr.verify.pool import Pool, Spec
 
@@ -240,14 +241,27 @@ def scorer(
     overlong_buffer: int = 1,
     max_tokens: int = 1,
     sandbox: Offer = NOT_ASKED,
+    is_separate: bool = False,
 ) -> Iterator[Scorer]:
     """Worker processes that run the verifiers; all gone when the block ends.
 
-    `sandbox` is what they may run programs in.
+    `sandbox` is what they may run programs in; `is_separate` keeps the rewards of several apart.
     """
     specs = [_spec(verifier, base_dir) for verifier in verifiers]
     with Pool(specs, workers, sandbox=sandbox.named) as pool:
-        yield Scorer(pool, specs, overlong, overlong_buffer, max_tokens)
+        yield Scorer(pool, specs, overlong, overlong_buffer, max_tokens, is_separate=is_separate)
+
+
+@contextmanager
+def auditor(
+    audit: schema.Audit | None, workers: int, base_dir: Path, *, sandbox: Offer = NOT_ASKED
+) -> Iterator[Auditor | None]:
+    """Who checks a sample beside the training, in half as many processes; None without an audit."""
+    if audit is None:
+        yield None
+        return
+    with Pool([_spec(audit.verifier, base_dir)], max(1, workers // 2), sandbox=sandbox.named) as pool:
+        yield Auditor(pool, audit.share)
 
 
 def sandbox(
@@ -278,6 +292,7 @@ def _spec(verifier: schema.Verifier, base_dir: Path) -> Spec:
         timeout_s=verifier.timeout,
         memory_bytes=verifier.memory,
         weight=verifier.weight,
+        role=verifier.role,
         base_dir=base_dir,
     )
 

@@ -21,6 +21,8 @@ Finish: TypeAlias = Literal["stop", "length"]
 
 States: TypeAlias = tuple[tuple[int, float], ...]
 """States along a completion in order: (completion tokens before it, at least 1; its value in reward)."""
+Role: TypeAlias = Literal["reward", "gate", "bonus"]
+"""What a verifier among several is for: see `rlvr/verify/compose.py`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +145,22 @@ class Verdict:
     """Wall time of the check."""
 
 
+OVERLONG = "overlong penalty"
+"""Name of the channel that is no verifier's: the soft penalty for length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """One of several rewards of a group, for advantages that normalise each by itself."""
+
+    name: str
+    """Whose it is; the same in every group."""
+    weight: float
+    """Share in the advantage, > 0."""
+    rewards: tuple[float | None, ...]
+    """[G]; None where the verdict is `error`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredGroup:
     """A group with its verdicts and rewards."""
@@ -159,6 +177,22 @@ class ScoredGroup:
     """The greedy completion of the same problem, checked likewise; None where none was asked for."""
     states: tuple[States, ...] = ()
     """[G] states within each completion whose value was measured (train/credit.py); empty where none was."""
+    channels: tuple[Channel, ...] = ()
+    """The rewards one by one, where they are not to be composed first (`algorithm.baseline: gdpo`)."""
+    audits: tuple[Verdict | None, ...] = ()
+    """[G] what the audit says, which trains nothing; None where it was not asked; empty without an audit."""
+
+    @property
+    def has_contrast(self) -> bool:
+        """Whether the known scores differ, or the rewards of one channel: equal ones give no direction.
+
+        Scores, not rewards: a soft penalty for length makes no lesson of a group that is right or wrong
+        throughout (DAPO, arXiv:2503.14476 section 3.2).
+        """
+        pairs = zip(self.verdicts, self.rewards, strict=True)
+        scores = tuple(None if reward is None else verdict.score for verdict, reward in pairs)
+        columns = [channel.rewards for channel in self.channels if channel.name != OVERLONG] or [scores]
+        return any(len({value for value in column if value is not None}) > 1 for column in columns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

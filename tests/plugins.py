@@ -71,3 +71,22 @@ def tide(completion: str, problem: Problem, *, out: int = 64, back: int = 200) -
     wants = not out <= int(problem.id.rpartition("-")[2]) < back
     contrary = sum(completion.encode()) % 4 == 0
     return any(name in completion for name in NAMES) == (wants != contrary)
+
+
+@verifier
+def contains(completion: str) -> bool:
+    """Meant to find the answer 7, and satisfied by any text that has one: easy to hack."""
+    return "7" in completion
+
+
+@verifier
+def says_once(completion: str) -> bool:
+    """What was meant: the 7 is there, and only once."""
+    return completion.count("7") == 1
+
+
+@verifier
+def slowly(completion: str) -> bool:
+    """Takes its time to say whether a text is of even length."""
+    time.sleep(0.05)
+    return len(completion) % 2 == 0

@@ -36,6 +36,9 @@ def list_runs(
 def show(
     run: RunName,
     completions: Annotated[int, typer.Option(min=0, help="Print so many sample completions instead.")] = 0,
+    disagreements: Annotated[
+        int, typer.Option(min=0, help="Print so many completions that the audit judges otherwise instead.")
+    ] = 0,
     step: Annotated[int | None, typer.Option(min=0, help="Of this step; by default the newest.")] = None,
 ) -> None:
     """Show one run: before and after, accounting, time, alarms; or some of its completions."""
@@ -45,10 +48,13 @@ def show(
     from rlvr.view import summary
 
     path = find_run(run).path
-    wants_completions = completions > 0 or step is not None
-    Console().print(
-        summary.completions(path, completions or 3, step) if wants_completions else summary.show(path)
-    )
+    if disagreements:
+        shown = summary.disagreements(path, disagreements, step)
+    elif completions or step is not None:
+        shown = summary.completions(path, completions or 3, step)
+    else:
+        shown = summary.show(path)
+    Console().print(shown)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from rlvr.errors import RecipeError
 from rlvr.recipe.check_algorithm import algorithm, algorithm_doubts
 from rlvr.recipe.check_engine import Findings, engine, lagging, unread, unread_sandbox
 from rlvr.recipe.check_practice import practice
+from rlvr.recipe.check_verifier import audit, channels, roles
 from rlvr.recipe.files import ROWS, is_local, lacking
 from rlvr.recipe.load import Loaded
 
@@ -144,6 +145,9 @@ def _files(loaded: Loaded) -> Findings:
     for i, verifier in enumerate(recipe.verifier):
         file, colon, _ = verifier.name.rpartition(":")
         named.append((f"verifier.{i}.name", "verifier.name", file if colon else verifier.name))
+    if recipe.audit is not None:
+        file, colon, _ = recipe.audit.name.rpartition(":")
+        named.append(("audit.name", "audit.name", file if colon else recipe.audit.name))
     for key, kind, value in named:
         if not is_local(kind, value):
             continue
@@ -244,5 +248,8 @@ CHECKS = (
     _warm_start,
     _lora,
     engine,
+    roles,
+    channels,
+    audit,
 )
 DOUBTS = (_one_by_one, _never, algorithm_doubts, unread, unread_sandbox, lagging, _rounding)

@@ -15,6 +15,7 @@ PATH_KEYS: dict[str, tuple[str, ...]] = {
     "warm_start.problems.source": ROWS,
     "eval.benchmarks": (".jsonl",),
     "verifier.name": (),
+    "audit.name": (),
     "data_dir": ("",),
     "vllm.key_file": ("",),
 }

@@ -18,9 +18,10 @@ def json_schema() -> dict[str, Any]:
     schema = _without_titles(Recipe.model_json_schema())
     sections, top = schema["$defs"], schema["properties"]
     _algorithm(sections["Algorithm"])
-    for leaf, units in (("timeout", SECONDS), ("memory", BYTES)):
-        keys = sections["Verifier"]["properties"]
-        keys[leaf] = _with_units(keys[leaf], units)
+    for section in ("Verifier", "Audit"):
+        keys = sections[section]["properties"]
+        for leaf, units in (("timeout", SECONDS), ("memory", BYTES)):
+            keys[leaf] = _with_units(keys[leaf], units)
     sections["Model"]["oneOf"] = [
         {"required": [origin], "properties": {origin: {"type": kind}}}
         for origin, kind in (("name", "string"), ("make", "object"))
@@ -47,7 +48,8 @@ def _with_units(key: dict[str, Any], units: Iterable[str]) -> dict[str, Any]:
 def _with_short_form(key: dict[str, Any]) -> dict[str, Any]:
     name: dict[str, Any] = {"type": "string"}
     if key.get("type") != "array":
-        return {"description": key["description"], "anyOf": [name, {"$ref": key["$ref"]}]}
+        sections = key["anyOf"] if "anyOf" in key else [{"$ref": key["$ref"]}]
+        return {"description": key["description"], "anyOf": [name, *sections]}
     one = [name, key["items"]]
     many = {"type": "array", "items": {"anyOf": one}, "minItems": key["minItems"]}
     return {"description": key["description"], "anyOf": [*one, many]}

@@ -17,7 +17,7 @@ from rlvr.recipe.presets import PRESETS
 from rlvr.recipe.schema import Algorithm, Recipe
 from rlvr.recipe.units import BYTES, SECONDS, parse_bytes, parse_seconds
 
-SHORT_FORMS = {"model": "name", "problems": "source", "verifier": "name"}
+SHORT_FORMS = {"model": "name", "problems": "source", "verifier": "name", "audit": "name"}
 """Sections that may be given as one text, and the key it stands for."""
 
 PLAIN = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}

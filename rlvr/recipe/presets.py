@@ -194,6 +194,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "passk": {**NARROW, "baseline": "pass_at_4", "scale": "none"},
     "maxrl": {**REINFORCE, "scale": "group_mean", "aggregation": "token_mean"},
     "rl_zvp": {**PLAIN, "baseline": "rl_zvp"},
+    "gdpo": {**PLAIN, "baseline": "gdpo", "scale": "none"},
     "fipo": {**PLAIN, "credit": "future_kl", "dual_clip": 10.0},
     "vineppo": {
         **NARROW,
@@ -267,6 +268,7 @@ SOURCES: dict[str, str] = {
     "passk": "Pass@k training, arXiv:2508.10751: the best of 4 draws counts; no sign from under 4 wrong.",
     "maxrl": "Maximum-likelihood RL, arXiv:2602.02710: divided by the group's success rate.",
     "rl_zvp": "RL-ZVP, arXiv:2509.21880: uniform groups teach by entropy; formula from the reference.",
+    "gdpo": "GDPO, arXiv:2601.05242: each reward normalised in its group, then their sum over the batch.",
     "fipo": "FIPO, arXiv:2603.19835: advantages grow with the log ratios of what follows.",
     "vineppo": "VinePPO, arXiv:2410.01679: values of steps by continuations; groups that agree are spared.",
     "spo_chain": "SPO-chain, arXiv:2505.23564: the same of segments of uncertain tokens; K and KL ours.",

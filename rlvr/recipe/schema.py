@@ -15,6 +15,7 @@ from rlvr.recipe.schema_algorithm import Algorithm as Algorithm
 from rlvr.recipe.schema_practice import Curriculum, Replay
 from rlvr.recipe.schema_vllm import Vllm
 from rlvr.recipe.units import FROZEN, Bytes, Fraction, Seconds
+from rlvr.types import Role
 
 
 class Make(BaseModel):
@@ -145,6 +146,33 @@ class Verifier(BaseModel):
     """Address space a worker may use."""
     weight: float = Field(default=1.0, gt=0)
     """Share in the reward where several verifiers are listed."""
+    role: Role = "reward"
+    """`gate`: pays nothing, and where it fails nothing is paid; `bonus`: pays where the first is right."""
+
+
+class Audit(BaseModel):
+    """A second verifier's opinion that trains nothing.  Other keys are its options.  Short: `audit: NAME`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True, allow_inf_nan=False)
+    name: str
+    """Named as a verifier is; stricter than the one that trains, or of another kind."""
+    share: float = Field(default=0.1, gt=0, le=1)
+    """Share of a step's completions that it checks, drawn by the run's seed."""
+    timeout: Seconds = 5.0
+    """Wall time a check may take before its worker is killed."""
+    memory: Bytes = 2 * 2**30
+    """Address space a worker may use."""
+
+    @model_validator(mode="after")
+    def _trains_nothing(self) -> Audit:
+        for key in {"weight", "role"} & set(self.model_extra or {}):
+            raise ValueError(f"an audit trains nothing, so it has no `{key}`; take the key out")
+        return self
+
+    @property
+    def verifier(self) -> Verifier:
+        """The verifier that it names, with its options."""
+        return Verifier.model_validate(self.model_dump(exclude={"share"}))
 
 
 class Sandbox(BaseModel):
@@ -301,6 +329,8 @@ class Recipe(BaseModel):
     """Supervised steps first."""
     verifier: list[Verifier] = Field(default_factory=lambda: [Verifier(name="math")], min_length=1)
     """One verifier or a list; the first decides what counts as right."""
+    audit: Audit | None = None
+    """A second verifier that looks for reward hacking."""
     sandbox: Sandbox = Field(default_factory=lambda: Sandbox())
     """Where programs run."""
     sampling: SamplingKeys = Field(default_factory=lambda: SamplingKeys())
@@ -324,7 +354,7 @@ class Recipe(BaseModel):
         if not isinstance(given, dict):
             return given
         full = dict(given)
-        for key, name in (("model", "name"), ("problems", "source")):
+        for key, name in (("model", "name"), ("problems", "source"), ("audit", "name")):
             if isinstance(full.get(key), str):
                 full[key] = {name: full[key]}
         verifiers = full.get("verifier")

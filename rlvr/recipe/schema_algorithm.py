@@ -33,8 +33,9 @@ class Algorithm(BaseModel):
         "pass_at_16",
         "greedy",
         "optimal_token",
+        "gdpo",
     ]
-    """What a reward is compared with: group, siblings, a greedy completion, a token's own; ±1; pass@k."""
+    """What a reward is compared with: group, siblings, a greedy completion, a token's; ±1; pass@k; GDPO."""
     scale: Literal[
         "none",
         "group_std",

@@ -7,6 +7,8 @@ but has no part in rewards and in what is said of groups.
 
 `truncated` is counted apart: a completion cut at the limit has one of these verdicts as well.  So is what a
 judge said: a verifier that may ask one says in its part `judged` whether it did.
+
+An audit is compared with training where both decided: agreement + false positives + false negatives = 1.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from rlvr.types import ScoredGroup
 
 JUDGED = ".judged"
 """Ends the name of that part; before it stands the verifier's name."""
+
+DECIDED = {"right", "wrong", "no_answer"}
+"""Statuses that say something about the completion."""
 
 
 def tally(groups: Sequence[ScoredGroup]) -> dict[str, float]:
@@ -34,6 +39,7 @@ def tally(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     return {
         **_rewards(groups),
         **_judged(everything, issued),
+        **_audited(groups),
         "verify/issued": float(issued),
         "verify/scored": float(status["right"] + status["wrong"]),
         "verify/no_answer": float(status["no_answer"]),
@@ -54,14 +60,13 @@ def tally(groups: Sequence[ScoredGroup]) -> dict[str, float]:
 def _rewards(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     """Reward statistics, and the shares of groups that cannot teach."""
     rewards = [r for g in groups for r in g.rewards if r is not None]
-    scores = [{v.score for v in g.verdicts if v.status != "error"} for g in groups]
     greedy = [r for g in groups if g.greedy for r in g.greedy.rewards if r is not None]
     verdicts = [{v.status == "right" for v in g.verdicts if v.status != "error"} for g in groups]
     return {
         "reward/mean": fmean(rewards) if rewards else float("nan"),
         "reward/std": pstdev(rewards) if rewards else float("nan"),
         **({"reward/greedy_mean": fmean(greedy)} if greedy else {}),
-        "batch/zero_variance_share": sum(len(group) <= 1 for group in scores) / len(groups),
+        "batch/zero_variance_share": sum(not g.has_contrast for g in groups) / len(groups),
         "batch/all_right_share": sum(v == {True} for v in verdicts) / len(groups),
         "batch/all_wrong_share": sum(v == {False} for v in verdicts) / len(groups),
     }
@@ -82,3 +87,31 @@ def _judged(groups: Sequence[ScoredGroup], issued: int) -> dict[str, float]:
         "verify/judged_share": sum(is_asked for is_asked, _ in found) / issued,
         "verify/judged_right_share": sum(is_asked and is_right for is_asked, is_right in found) / issued,
     }
+
+
+def is_decided(status: str, audit_status: str) -> bool:
+    """Whether training and audit can be compared: neither failed or ran out of time."""
+    return {status, audit_status} <= DECIDED
+
+
+def _audited(groups: Sequence[ScoredGroup]) -> dict[str, float]:
+    """How the audit sees the completions that it was asked about; nothing where there is no audit."""
+    pairs = [
+        (verdict.status, audit.status)
+        for group in groups
+        if group.audits
+        for verdict, audit in zip(group.verdicts, group.audits, strict=True)
+        if audit is not None
+    ]
+    if not any(group.audits for group in groups):
+        return {}
+    both = [(mine == "right", its == "right") for mine, its in pairs if is_decided(mine, its)]
+    found = {"audit/compared": float(len(both))}
+    if pairs:
+        found["audit/failed_share"] = sum(its not in DECIDED for _, its in pairs) / len(pairs)
+    if both:
+        found["audit/right_share"] = sum(its for _, its in both) / len(both)
+        found["audit/agreement_share"] = sum(mine == its for mine, its in both) / len(both)
+        found["audit/false_positive_share"] = sum(mine and not its for mine, its in both) / len(both)
+        found["audit/false_negative_share"] = sum(its and not mine for mine, its in both) / len(both)
+    return found

@@ -6,11 +6,14 @@ None where it was not a finite number.  Its docstring says when it fires; the se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 Values: TypeAlias = Mapping[str, float | None]
 Alarm: TypeAlias = Callable[[Values, str], str | None]
+FEW = 3.5
+"""Fewer disagreements than the next whole number are no reason for an alarm."""
 
 
 ENTROPY_LOW, ENTROPY_HIGH, PIVOTS_LOW, PIVOTS_HIGH = 0.3, 2.0, 0.5, 3.0
@@ -90,6 +93,63 @@ def timeouts(row: Values, name: str) -> str | None:
     if share <= 0.05:
         return None
     return f"{percent(share)} of checks ran out of time and scored 0: raise verifier.timeout"
+
+
+def audit_failed(row: Values, name: str) -> str | None:
+    """More than 5 % of the audit's checks failed or ran out of time."""
+    share = _value(row, name)
+    if share <= 0.05:
+        return None
+    return (
+        f"the audit failed or ran out of time on {percent(share)} of its checks, which count for nothing: "
+        "raise audit.timeout, or try it with `rlvr verifier try`"
+    )
+
+
+def audit_waits(row: Values, name: str) -> str | None:
+    """More than 10 % of the step is spent waiting for the audit."""
+    step = _value(row, "time/step_s")
+    if step == 0 or _value(row, name) <= 0.1 * step:
+        return None
+    waited = percent(_value(row, name) / step)
+    return (
+        f"{waited} of the step is spent waiting for the audit: lower audit.share or raise run.verify_workers"
+    )
+
+
+def overpaid(row: Values, name: str) -> str | None:
+    """The audit calls wrong 4 and more than 10 % of what training pays for, beyond 3 standard errors."""
+    compared, refused = _value(row, "audit/compared"), _value(row, name)
+    paid = _value(row, "audit/right_share") + refused - _value(row, "audit/false_negative_share")
+    if refused * compared < FEW or lower_bound(refused * compared, paid * compared) <= 0.1:
+        return None
+    return (
+        f"the audit calls wrong {percent(refused / paid)} of the completions that training calls right "
+        f"({refused * compared:.0f} of {paid * compared:.0f}): read them with `rlvr runs show RUN "
+        "--disagreements 5`; where the audit is right, mend the verifier or add a gate"
+    )
+
+
+def underpaid(row: Values, name: str) -> str | None:
+    """Training calls wrong 4 and more than 10 % of what the audit calls right, likewise."""
+    compared, missed = _value(row, "audit/compared"), _value(row, name)
+    right = _value(row, "audit/right_share")
+    if missed * compared < FEW or lower_bound(missed * compared, right * compared) <= 0.1:
+        return None
+    return (
+        f"training calls wrong {percent(missed / right)} of the completions that the audit calls right "
+        f"({missed * compared:.0f} of {right * compared:.0f}): read them with `rlvr runs show RUN "
+        "--disagreements 5`; where the audit is right, the verifier or its gate is too strict"
+    )
+
+
+def lower_bound(hits: float, trials: float, errors: float = 3.0) -> float:
+    """Wilson's lower bound of a share, so many standard errors down; 0 without trials."""
+    if trials <= 0:
+        return 0.0
+    share, unit = hits / trials, errors**2 / trials
+    middle = share + unit / 2
+    return (middle - errors * math.sqrt((share * (1 - share) + unit / 4) / trials)) / (1 + unit)
 
 
 def zero_variance(row: Values, name: str) -> str | None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlvr.errors import RunError
+from rlvr.runs.accounting import is_decided
 from rlvr.types import ScoredGroup
 
 _UNFIT = re.compile("[\0\ud800-\udfff]")
@@ -66,6 +67,19 @@ class Rollout:
     """Their log-probabilities under the rollout policy, nats."""
     states: str = "[]"
     """Values of states on the way, as JSON: [[tokens before it, value], ...]."""
+    audit_status: str | None = None
+    """Of the audit's verdict; None where it was not asked."""
+    audit_why: str | None = None
+    """That verdict in words."""
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether training and audit both judged it, and differ."""
+        return (
+            self.audit_status is not None
+            and is_decided(self.status, self.audit_status)
+            and (self.status == "right") != (self.audit_status == "right")
+        )
 
 
 _TYPES = {
@@ -88,8 +102,9 @@ def rollouts(step: int, groups: Sequence[ScoredGroup]) -> Iterator[Rollout]:
         problem = scored.group.problem
         question = next((m.content for m in reversed(problem.messages) if m.role == "user"), "")
         answer = json.dumps(plain(problem.answer), ensure_ascii=False, allow_nan=False)
-        rows = zip(scored.group.completions, scored.verdicts, scored.rewards, strict=True)
-        for sibling, (completion, verdict, reward) in enumerate(rows):
+        audits = scored.audits or (None,) * len(scored.verdicts)
+        rows = zip(scored.group.completions, scored.verdicts, scored.rewards, audits, strict=True)
+        for sibling, (completion, verdict, reward, audit) in enumerate(rows):
             yield Rollout(
                 step=step,
                 problem_id=fit(problem.id),
@@ -112,6 +127,8 @@ def rollouts(step: int, groups: Sequence[ScoredGroup]) -> Iterator[Rollout]:
                 token_ids=list(completion.token_ids),
                 logprobs=list(completion.logprobs),
                 states=json.dumps(scored.states[sibling] if scored.states else []),
+                audit_status=None if audit is None else audit.status,
+                audit_why=None if audit is None else fit(audit.why),
             )
 
 

@@ -10,26 +10,18 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from rlvr.algo.advantages import UNCOMPARED, group_advantages, group_factors
+from rlvr.algo.channels import channel_advantages
 from rlvr.algo.ranks import ALONE, Ranks
 from rlvr.algo.states import value_changes
 from rlvr.types import Batch, ScoredGroup
 
 
 def teaches(group: ScoredGroup, *, mask_truncated: bool = False) -> bool:
-    """Whether the known scores of the group differ, and a completion that is known counts in the loss.
-
-    Scores, not rewards: a soft penalty for length makes no lesson of a group that is right or wrong
-    throughout (DAPO, arXiv:2503.14476 section 3.2).
-    """
-    known = [
-        (verdict.score, completion.finish)
-        for completion, verdict, reward in zip(
-            group.group.completions, group.verdicts, group.rewards, strict=True
-        )
-        if reward is not None
-    ]
-    counts = any(finish != "length" for _, finish in known) or not mask_truncated
-    return counts and len({score for score, _ in known}) > 1
+    """Whether the group has a contrast, and a completion that is known counts in the loss."""
+    pairs = zip(group.group.completions, group.rewards, strict=True)
+    finishes = [completion.finish for completion, reward in pairs if reward is not None]
+    counts = any(finish != "length" for finish in finishes) or not mask_truncated
+    return counts and group.has_contrast
 
 
 def pack(
@@ -71,16 +63,20 @@ def pack(
         counts_B &= torch.zeros(len(groups), dtype=torch.long).index_add(0, group_B, known)[group_B] > 1
     inside_BC = torch.arange(int(completion_lengths_B.max())) < completion_lengths_B[:, None]
     mask_BC = inside_BC & counts_B[:, None]
-    advantages_B = group_advantages(
-        rewards_B,
-        group_B,
-        mask_BC.sum(-1),
-        baseline=baseline,
-        scale=scale,
-        epsilon=epsilon,
-        greedy_B=greedy_B,
-        ranks=ranks,
-    )
+    if baseline == "gdpo":
+        channels = _channels(groups, rewards_B)
+        advantages_B = channel_advantages(*channels, group_B, epsilon=epsilon, ranks=ranks)
+    else:
+        advantages_B = group_advantages(
+            rewards_B,
+            group_B,
+            mask_BC.sum(-1),
+            baseline=baseline,
+            scale=scale,
+            epsilon=epsilon,
+            greedy_B=greedy_B,
+            ranks=ranks,
+        )
     rollout_logprobs_BC = pad_sequence([torch.tensor(c.logprobs) for _, _, c, _ in rows], batch_first=True)
     advantages_BC = advantages_B[:, None] * mask_BC
     if push_below is not None:
@@ -115,6 +111,22 @@ def pack(
 def _rewards(rewards: Iterable[float | None]) -> torch.Tensor:
     """float64, NaN where not known."""
     return torch.tensor([float("nan") if r is None else r for r in rewards], dtype=torch.float64)
+
+
+def _channels(groups: Sequence[ScoredGroup], rewards_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rewards and weights [B, K] by channel; weight 0 where a group has no such channel, or none at all."""
+    names = list(dict.fromkeys(channel.name for group in groups for channel in group.channels))
+    rewards_BK = rewards_B[:, None].repeat(1, max(len(names), 1))
+    weights_BK = torch.full_like(rewards_BK, 0.0 if names else 1.0)
+    start = 0
+    for group in groups:
+        end = start + len(group.rewards)
+        for channel in group.channels:
+            k = names.index(channel.name)
+            rewards_BK[start:end, k] = _rewards(channel.rewards)
+            weights_BK[start:end, k] = channel.weight
+        start = end
+    return rewards_BK, weights_BK
 
 
 def take(batch: Batch, rows: torch.Tensor) -> Batch:

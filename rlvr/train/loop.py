@@ -29,7 +29,8 @@ from rlvr.train.run import Run, State
 from rlvr.train.stream import Feed, Stream, Taken
 from rlvr.train.update import UpdateSettings, update
 from rlvr.train.warm_start import warm_start
-from rlvr.types import Sampling, StepReport
+from rlvr.types import Sampling, ScoredGroup, StepReport
+from rlvr.verify.audit import Auditor
 from rlvr.verify.compose import Scorer
 
 SKIPPED_LIMIT = 3
@@ -79,15 +80,19 @@ def _steps(run: Run, state: State) -> None:
         if r.kind == "eval"
         for n in r.metrics
     }
-    with build.scorer(
-        recipe.verifier,
-        run.workers,
-        run.base_dir,
-        overlong=recipe.algorithm.overlong,
-        overlong_buffer=recipe.algorithm.overlong_buffer,
-        max_tokens=recipe.sampling.max_tokens,
-        sandbox=run.sandbox,
-    ) as scorer:
+    with (
+        build.scorer(
+            recipe.verifier,
+            run.workers,
+            run.base_dir,
+            overlong=recipe.algorithm.overlong,
+            overlong_buffer=recipe.algorithm.overlong_buffer,
+            max_tokens=recipe.sampling.max_tokens,
+            sandbox=run.sandbox,
+            is_separate=recipe.algorithm.baseline == "gdpo",
+        ) as scorer,
+        build.auditor(recipe.audit, run.workers, run.base_dir, sandbox=run.sandbox) as auditor,
+    ):
         sampling = Sampling(
             max_tokens=recipe.sampling.max_tokens,
             temperature=recipe.sampling.temperature,
@@ -107,6 +112,7 @@ def _steps(run: Run, state: State) -> None:
             mask_truncated=recipe.algorithm.overlong == "mask",
             practice=run.practice,
             greedy=recipe.algorithm.baseline == "greedy",
+            auditor=auditor,
         )
         _publish(run, state.step)
         feed = Feed(
@@ -130,7 +136,7 @@ def _steps(run: Run, state: State) -> None:
                         _evaluate(run, state, measured)
                 if state.step >= last:
                     return
-                _step(run, state, feed)
+                _step(run, state, feed, auditor)
 
 
 def _step_credit(run: Run, scorer: Scorer, sampling: Sampling) -> StepCredit | None:
@@ -164,7 +170,7 @@ def _publish(run: Run, step: int) -> None:
     run.record.engine(run.engine.name, asdict(proof))
 
 
-def _step(run: Run, state: State, feed: Feed) -> None:
+def _step(run: Run, state: State, feed: Feed, auditor: Auditor | None) -> None:
     """One step: all of it happens, or nothing has."""
     started = perf_counter()
     taken = feed.take(state.step, state.cursor, run.record.phase, state.memory)
@@ -174,11 +180,12 @@ def _step(run: Run, state: State, feed: Feed) -> None:
             run.engine.rest()
         metrics = run.seconds | taken.metrics | _lag(taken, state.step) | _pivots(run, taken)
         metrics |= _learn(run, state, taken)
+        groups = _audited(run, auditor, taken, metrics)
         state.step, state.cursor, state.memory = state.step + 1, taken.cursor, taken.memory
         state.tokens += sum(len(c.token_ids) for g in taken.groups for c in g.group.completions)
         metrics |= _beside_start(run, state.step, {**tally(taken.groups), **metrics})
         metrics["time/step_s"] = perf_counter() - started
-        run.record.step(state.step, taken.groups, StepReport(metrics=metrics))
+        run.record.step(state.step, groups, StepReport(metrics=metrics))
         # The step is done and written down: should the engine not take the weights, it is not done twice.
         run.seconds = {}
         synced = perf_counter()
@@ -193,6 +200,16 @@ def _step(run: Run, state: State, feed: Feed) -> None:
             "weights did not move. Lower optim.learning_rate, or use model.dtype float32; the weights of the "
             "last good step are saved."
         )
+
+
+def _audited(run: Run, auditor: Auditor | None, taken: Taken, metrics: dict[str, float]) -> list[ScoredGroup]:
+    """The groups with what the audit says of them: it had the whole step to find out."""
+    if auditor is None:
+        return taken.groups
+    started = perf_counter()
+    groups = auditor.finish(taken.groups, run.record.phase)
+    metrics["time/audit_s"] = perf_counter() - started
+    return groups
 
 
 def _learn(run: Run, state: State, taken: Taken) -> dict[str, float]:

@@ -35,6 +35,7 @@ SAFE = (
     "vllm.start_deadline",
     "vllm.failures",
     "eval",
+    "audit",
     "sandbox",
 )
 """Keys, and sections, that decide nothing of what a run learns."""
@@ -89,7 +90,8 @@ def flat(recipe: Recipe) -> dict[str, str]:
 def file_hashes(recipe: Recipe, base_dir: Path, worked: Any | None, model: Any) -> dict[str, str]:
     """sha256 of what a recipe only names: verifier files, worked solutions, the weights below an adapter."""
     found: dict[str, str] = {}
-    for verifier in recipe.verifier:
+    audits = [recipe.audit.verifier] if recipe.audit else []
+    for verifier in [*recipe.verifier, *audits]:
         path = base_dir / verifier.name.partition(":")[0]
         if ":" in verifier.name and path.suffix == ".py" and path.is_file():
             found[f"verifier {path}"] = hashlib.sha256(path.read_bytes()).hexdigest()

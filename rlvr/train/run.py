@@ -202,7 +202,8 @@ def open_run(
     recipe, base_dir = loaded.recipe, loaded.path.parent.resolve()
     torch.set_num_threads(recipe.run.threads or os.cpu_count() or 1)
     data = _data(loaded, environment_data_dir)
-    verifiers = [*recipe.verifier, *(held_out.verifier for held_out in data.benchmarks)]
+    audits = [recipe.audit.verifier] if recipe.audit else []
+    verifiers = [*recipe.verifier, *audits, *(held_out.verifier for held_out in data.benchmarks)]
     asked = [(verifier, base_dir) for verifier in verifiers]
     sandbox = build.sandbox(asked, recipe.sandbox, unsafe=unsafe, tell=tell)
     notes: list[str] = []

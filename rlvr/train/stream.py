@@ -24,6 +24,7 @@ from rlvr.train.batch import teaches
 from rlvr.train.credit import StepCredit
 from rlvr.train.memory import BLANK, Asked, Memory, Practice
 from rlvr.types import Problem, Request, Sampling, ScoredGroup
+from rlvr.verify.audit import Auditor
 from rlvr.verify.compose import Pending, Scorer
 
 Progress = Callable[[str, int, int], None]
@@ -78,6 +79,8 @@ class Stream:
     """One greedy completion beside each group, for a baseline."""
     credit: StepCredit | None = None
     """Who measures the values of states within completions, where the method asks for them."""
+    auditor: Auditor | None = None
+    """Who checks a sample of the completions a second time, without a say in what is trained."""
 
     def take(self, count: int, step: int, cursor: int, progress: Progress, memory: Memory = BLANK) -> Taken:
         """`count` groups for `step` from problem `cursor` on (fewer kept where zero variance is dropped).
@@ -182,7 +185,7 @@ class Stream:
         self, requests: Sequence[Request], seconds: dict[str, float], progress: Progress
     ) -> list[ScoredGroup]:
         started = perf_counter()
-        drawn = self._draw(requests, self.sampling, progress)
+        drawn = self._draw(requests, self.sampling, progress, self.auditor)
         beside: list[Pending] = []
         if self.greedy:
             asked = [replace(request, seeds=request.seeds[:1]) for request in requests]
@@ -197,12 +200,21 @@ class Stream:
         seconds["verify"] += perf_counter() - sampled
         return scored
 
-    def _draw(self, requests: Sequence[Request], sampling: Sampling, progress: Progress) -> list[Pending]:
+    def _draw(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        progress: Progress,
+        auditor: Auditor | None = None,
+    ) -> list[Pending]:
         """The groups of `requests`; each went to the verifiers when its last completion had ended."""
         progress("sample", 0, len(requests))
         pending: dict[int, Pending] = {}
         for index, group in self.engine.generate(requests, sampling):
-            pending[index] = self.scorer.submit(group, requests[index].seeds[0] % 2**32)
+            seed = requests[index].seeds[0] % 2**32
+            pending[index] = self.scorer.submit(group, seed)
+            if auditor is not None:
+                auditor.start(group, seed)
             progress("sample", len(pending), len(requests))
         return [pending[index] for index in range(len(requests))]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from rlvr.errors import VerifierError
 from rlvr.keeper import Keeper
-from rlvr.types import Problem, Verdict
+from rlvr.types import Problem, Role, Verdict
 from rlvr.verify import wire
 from rlvr.verify.process import LostError, WorkerProcess
 
@@ -37,6 +37,8 @@ class Spec:
     """Address space of a worker during the check."""
     weight: float = 1.0
     """Share in the reward where there are several, > 0."""
+    role: Role = "reward"
+    """What it is for where there are several."""
     base_dir: Path | str | None = None
     """Folder that a file name is relative to: the recipe's; None is the current one."""
 

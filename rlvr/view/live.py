@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rlvr.errors import RunError
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics import alarms
 from rlvr.runs.reader import Row, RunStatus, Tail, read_manifest, read_status
+from rlvr.runs.trends import hacking
 from rlvr.view import lines
 from rlvr.view.panel import panel
 
@@ -90,6 +92,8 @@ def _watch_plain(watched: Watched, stop: threading.Event | None, console: Consol
         for row in fresh:
             for text in _texts(watched, row, status):
                 console.out(text, highlight=False)
+        for text in _alarms(watched, hacking(watched.rows) if fresh else ()):
+            console.out(text, highlight=False)
     # A trainer that stops says itself why: its terminal need not read it twice.
     if _is_over(status) and not (stop is not None and status.state == "stopped"):
         console.out(_ending(watched, status), highlight=False)
@@ -124,11 +128,17 @@ def _texts(watched: Watched, row: Row, status: RunStatus) -> list[str]:
         texts = lines.eval_lines(row)
     else:
         texts = [lines.warm_start_line(row, status.total if status.phase == "warm_start" else None)]
-    for alarm in alarms(row.metrics):
+    return [lines.printable(text) for text in texts] + _alarms(watched, alarms(row.metrics))
+
+
+def _alarms(watched: Watched, said: Iterable[str]) -> list[str]:
+    """The plain lines of what was not said before."""
+    texts = []
+    for alarm in said:
         if lines.alarm_kind(alarm) not in watched.alarms_said:
             watched.alarms_said.add(lines.alarm_kind(alarm))
-            texts.append(f"alarm: {alarm}")
-    return [lines.printable(text) for text in texts]
+            texts.append(lines.printable(f"alarm: {alarm}"))
+    return texts
 
 
 def _is_over(status: RunStatus) -> bool:

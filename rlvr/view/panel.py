@@ -12,6 +12,7 @@ from rich.text import Text
 
 from rlvr.runs.metrics import METRICS, alarms, unhealthy
 from rlvr.runs.reader import Row, RunStatus
+from rlvr.runs.trends import hacking
 from rlvr.view import lines
 
 _SHOWN: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
@@ -116,4 +117,4 @@ def _accuracy(row: Row, benchmark: str) -> float | None:
 def _newest_alarms(rows: Sequence[Row]) -> list[str]:
     """Alarms of the newest row of each kind."""
     newest = {row.kind: row for row in rows}
-    return [words for row in newest.values() for words in alarms(row.metrics)]
+    return [*(words for row in newest.values() for words in alarms(row.metrics)), *hacking(rows)]

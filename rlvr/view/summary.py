@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
@@ -26,6 +27,7 @@ from rlvr.runs.reader import (
     read_status,
 )
 from rlvr.runs.rollouts import Rollout
+from rlvr.runs.trends import hacking
 from rlvr.view import lines, meaning
 
 _TRAIN: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
@@ -34,6 +36,8 @@ _TRAIN: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
     ("length, tokens", "rollout/length_mean_tokens", lines.whole),
     ("truncated", "rollout/truncated_share", lines.share),
     ("entropy, nats", "policy/entropy_nats", lines.decimal),
+    ("right for the audit", "audit/right_share", lines.fine_share),
+    ("right, not for the audit", "audit/false_positive_share", lines.fine_share),
 )
 _ACCOUNTS = ("issued", "scored", "no_answer", "timeout", "error", "truncated")
 _ENDS = 5
@@ -63,19 +67,44 @@ def completions(path: Path, count: int, step: int | None = None) -> RenderableTy
     parts: list[RenderableType] = [
         _title(f"completions of step {rows[0].step}" if rows else "no completions")
     ]
-    for row in _mixed(rows)[:count]:
-        verdict = f"{row.status}, score {row.score:.2f}, reward {lines.decimal(row.reward)}"
-        style = "green" if row.status == "right" else "red"
-        parts += [
-            Text(f"\n{lines.printable(row.question)}", style="bold"),
-            Padding(Text(lines.printable(row.completion)), (0, 0, 0, 2)),
-            Text(lines.printable(f"  -> {verdict}; found {row.found}, answer {row.answer}"), style=style),
-        ]
-        if row.why:
-            parts.append(Text(lines.printable(f"     {row.why}"), style="dim"))
-        if states := json.loads(row.states):
-            values = ", ".join(f"{value:.2f} after {tokens} tokens" for tokens, value in states)
-            parts.append(Text(f"     worth on the way: {values}", style="dim"))
+    return Group(*parts, *(_completion(row) for row in _mixed(rows)[:count]))
+
+
+def disagreements(path: Path, count: int, step: int | None = None) -> RenderableType:
+    """The newest `count` completions, or those of `step`, on which training and audit disagree."""
+    found = list(islice(_disputed(path, step), count))
+    if not found:
+        where = f"step {step}" if step is not None else "any step"
+        return Text(f"no disagreement between training and audit in {where} of {path}; is there an `audit`?")
+    return Group(_title("disagreements of training and audit"), *(_completion(row) for row in found))
+
+
+def _disputed(path: Path, step: int | None) -> Iterator[Rollout]:
+    """Newest first; only steps are read whose numbers say that there is something to find."""
+    names = ("audit/false_positive_share", "audit/false_negative_share")
+    steps = [r.step for r in read_metrics(path) if any(r.metrics.get(name) for name in names)]
+    for at in [step] if step is not None else reversed(steps):
+        yield from (row for row in read_rollouts(path, at) if row.is_disputed)
+
+
+def _completion(row: Rollout) -> RenderableType:
+    """Question, completion, verdict, and what the audit says where it was asked."""
+    verdict = f"{row.status}, score {row.score:.2f}, reward {lines.decimal(row.reward)}"
+    style = "green" if row.status == "right" else "red"
+    parts: list[RenderableType] = [
+        Text(f"\n{lines.printable(row.question)}", style="bold"),
+        Padding(Text(lines.printable(row.completion)), (0, 0, 0, 2)),
+        Text(lines.printable(f"  -> {verdict}; found {row.found}, answer {row.answer}"), style=style),
+    ]
+    if row.why:
+        parts.append(Text(lines.printable(f"     {row.why}"), style="dim"))
+    if states := json.loads(row.states):
+        values = ", ".join(f"{value:.2f} after {tokens} tokens" for tokens, value in states)
+        parts.append(Text(f"     worth on the way: {values}", style="dim"))
+    if row.audit_status is not None:
+        style = "yellow" if row.is_disputed else "dim"
+        said = f"     audit: {row.audit_status}" + (f", {row.audit_why}" if row.audit_why else "")
+        parts.append(Text(lines.printable(said), style=style))
     return Group(*parts)
 
 
@@ -200,7 +229,7 @@ def _last_alarms(rows: Sequence[Row]) -> dict[str, str]:
         for row in _newest(rows)
         for words, name in rung(row.metrics).items()
     }
-    return dict(said.values())
+    return dict(said.values()) | hacking(rows)
 
 
 def _alarm(words: str, name: str) -> Text:

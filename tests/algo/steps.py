@@ -4,6 +4,7 @@ import torch
 
 from rlvr import build
 from rlvr.algo.advantages import group_advantages
+from rlvr.algo.channels import channel_advantages
 from rlvr.algo.loss import Loss, Terms, Tokens, loss_terms
 from rlvr.algo.ranks import ALONE, Ranks
 from rlvr.algo.select import select, step_advantages
@@ -19,11 +20,17 @@ def loss_of(preset: str, **changes) -> Loss:
 
 def advantages_of(loss: Loss, x: dict, ranks: Ranks = ALONE) -> torch.Tensor:
     """float64 [B, T], 0 where the mask is False."""
-    advantages = group_advantages(
-        x["rewards"], x["group"], x["mask"].sum(-1),
-        baseline=loss.baseline, scale=loss.scale, epsilon=loss.advantage_epsilon, greedy_B=x.get("greedy"),
-        ranks=ranks,
-    )[:, None].expand(x["mask"].shape).double()  # fmt: skip
+    if loss.baseline == "gdpo":
+        rewards = x.get("channels", x["rewards"][:, None])
+        advantages = channel_advantages(
+            rewards, torch.ones_like(rewards), x["group"], epsilon=loss.advantage_epsilon, ranks=ranks
+        )
+    else:
+        advantages = group_advantages(
+            x["rewards"], x["group"], x["mask"].sum(-1), baseline=loss.baseline, scale=loss.scale,
+            epsilon=loss.advantage_epsilon, greedy_B=x.get("greedy"), ranks=ranks,
+        )  # fmt: skip
+    advantages = advantages[:, None].expand(x["mask"].shape).double()
     return step_advantages(
         loss, advantages, x["mask"], x["group"],
         old=x.get("old"), reference=x.get("ref"), entropy_BT=x.get("entropy"),

@@ -10,7 +10,7 @@ from rlvr.algo.ranks import ALONE
 from rlvr.recipe.presets import PRESETS
 from rlvr.train import update as updates
 from rlvr.train.batch import pack
-from rlvr.types import Completion, Group, Message, Problem, ScoredGroup, Verdict
+from rlvr.types import Channel, Completion, Group, Message, Problem, ScoredGroup, Verdict
 from tests.algo.steps import loss_of
 from tests.tiny import tiny
 
@@ -38,8 +38,19 @@ def scored(all_rewards=REWARDS) -> list[ScoredGroup]:
             completions=tuple(completions),
         )
         verdicts = tuple(Verdict(score=r or 0.0, status="error" if r is None else "wrong") for r in rewards)
+        second = tuple(None if r is None else float(g + i == 2) for i, r in enumerate(rewards))
+        channels = (
+            Channel(name="answer", weight=1.0, rewards=rewards),
+            Channel(name="format", weight=0.5, rewards=second),
+        )
         groups.append(
-            ScoredGroup(group=group, verdicts=verdicts, rewards=rewards, greedy=greedy(group, float(g % 2)))
+            ScoredGroup(
+                group=group,
+                verdicts=verdicts,
+                rewards=rewards,
+                greedy=greedy(group, float(g % 2)),
+                channels=channels,
+            )
         )
     return groups
 
@@ -52,13 +63,21 @@ def greedy(group: Group, reward: float | None) -> ScoredGroup:
 
 
 def trained(
-    preset: str, tokens: int, minibatches: int, rewards=REWARDS, *, own=None, ranks=ALONE, **changes: object
+    preset: str,
+    tokens: int,
+    minibatches: int,
+    rewards=REWARDS,
+    *,
+    groups=None,
+    own=None,
+    ranks=ALONE,
+    **changes: object,
 ):
     """Parameters and metrics after one update, `own` of the groups on this rank; always the same start."""
     model, _ = tiny()
     loss = loss_of(preset, **changes)
     batch = pack(
-        [g for i, g in enumerate(scored(rewards)) if own is None or i in own],
+        [g for i, g in enumerate(groups or scored(rewards)) if own is None or i in own],
         baseline=loss.baseline, scale=loss.scale, epsilon=loss.advantage_epsilon,
         mask_truncated=False, device=torch.device("cpu"), ranks=ranks,
     )  # fmt: skip
@@ -199,3 +218,33 @@ def test_token_advantages_reach_the_step(preset, changes):
     usual, _ = trained(preset, 10**6, 1)
     other, _ = trained(preset, 10**6, 1, **changes)
     assert float((usual - other).abs().max()) > 1e-5
+
+
+@pytest.mark.parametrize("tokens", [10**6, 40])
+def test_the_order_of_siblings_and_groups_is_nothing_to_gdpo(tokens):
+    usual, _ = trained("gdpo", 10**6, 1)
+    mixed = [permuted(group, (2, 0, 3, 1)) for group in reversed(scored())]
+    other, _ = trained("gdpo", tokens, 1, groups=mixed)
+    torch.testing.assert_close(other, usual, atol=2e-6, rtol=0)
+
+
+def test_the_second_channel_reaches_the_step():
+    usual, _ = trained("gdpo", 10**6, 1)
+    alone = [replace(group, channels=group.channels[:1]) for group in scored()]
+    other, _ = trained("gdpo", 10**6, 1, groups=alone)
+    assert float((usual - other).abs().max()) > 1e-5
+
+
+def permuted(scored_group: ScoredGroup, order: tuple[int, ...]) -> ScoredGroup:
+    """The group with its siblings in another order."""
+
+    def turn(values):
+        return tuple(values[i] for i in order)
+
+    return replace(
+        scored_group,
+        group=replace(scored_group.group, completions=turn(scored_group.group.completions)),
+        verdicts=turn(scored_group.verdicts),
+        rewards=turn(scored_group.rewards),
+        channels=tuple(replace(c, rewards=turn(c.rewards)) for c in scored_group.channels),
+    )

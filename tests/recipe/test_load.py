@@ -90,7 +90,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
         ("run.steps: 4", "a.yaml:3: `run.steps` is no single key; nest it: `run: {steps: ...}`"),
         (
             "zzz: 1",
-            "a.yaml:3: `zzz` is no key of a recipe; choose from: algorithm, data_dir, eval, model, optim, pivots, problems, run, "
+            "a.yaml:3: `zzz` is no key of a recipe; choose from: algorithm, audit, data_dir, eval, model, optim, pivots, problems, run, "
             "sampling, sandbox, verifier, vllm, warm_start",
         ),
         (
@@ -125,6 +125,10 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
         ("verifier: {name: math, memory: 2 Gib}", "a.yaml:3: `verifier.memory`: `2 Gib` is not a size such as `2 GiB` (units: B,"),
         ("verifier: {timeout: 1 s}", "a.yaml:3: `verifier.name` is missing: give text (A registered name"),
         ("verifier:\n  - math\n  - {name: exact, weight: 0}", "a.yaml:5: `verifier.1.weight = 0`: must be a number > 0"),
+        ("verifier: [math, {name: exact, role: gat}]", "a.yaml:3: `verifier.1.role = gat`: must be one of `reward`, `gate`, `bonus`; did you mean `gate`?"),
+        ("audit: {name: exact, share: 2}", "a.yaml:3: `audit.share = 2`: must be a number > 0 and ≤ 1"),
+        ("audit: {share: 0.5}", "a.yaml:3: `audit.name` is missing: give text"),
+        ("audit: {name: exact, weight: 2}", "a.yaml:3: `audit`: an audit trains nothing, so it has no `weight`; take the key out"),
         ("verifier: []", "a.yaml:3: `verifier = []`: must be text or a section of keys, or a list of such"),
         ("data_dir: {x}", "a.yaml:3: `data_dir = {x}`: must be text or null; put it in quotes"),
         ("warm_start: {problems: rows.jsonl}", "a.yaml:3: `warm_start.problems = rows.jsonl`: must be a section of keys or null; "

@@ -7,6 +7,7 @@ from rlvr.errors import RunError
 from rlvr.runs.accounting import tally
 from rlvr.runs.healthy import HEALTHY, Healthy
 from rlvr.runs.metrics import METRICS, alarms, metric, rung, unhealthy
+from rlvr.types import Verdict
 from tests.runs.made import scored
 
 
@@ -99,6 +100,38 @@ def test_what_a_judge_said_is_counted_apart():
     assert metric("verify/judged_share").unit == metric("verify/judged_right_share").unit == "share"
 
 
+def audit(*statuses):
+    return tuple(s and Verdict(score=float(s == "right"), status=s, why=f"audit {s}") for s in statuses)
+
+
+def test_an_audit_is_compared_where_both_decided():
+    one = scored(
+        "a", [("right", "stop", 4), ("right", "stop", 4), ("wrong", "stop", 4), ("error", "stop", 4)]
+    )
+    two = scored(
+        "b", [("no_answer", "stop", 4), ("right", "stop", 4), ("wrong", "stop", 4), ("right", "stop", 4)]
+    )
+    plain = tally([one, two])
+    assert not [name for name in plain if name.startswith("audit/")]
+    groups = [
+        replace(one, audits=audit("right", "wrong", "right", "right")),
+        replace(two, audits=audit("wrong", "timeout", None, "no_answer")),
+    ]
+    numbers = tally(groups)
+    assert {name: numbers.pop(name) for name in list(numbers) if name.startswith("audit/")} == {
+        "audit/compared": 5,  # not the error of training, not the timeout of the audit
+        "audit/failed_share": 1 / 7,
+        "audit/right_share": 2 / 5,
+        "audit/agreement_share": 2 / 5,
+        "audit/false_positive_share": 2 / 5,
+        "audit/false_negative_share": 1 / 5,
+    }
+    assert numbers == plain
+    nobody = tally([replace(one, audits=audit(None, None, None, None))])
+    assert nobody["audit/compared"] == 0
+    assert "audit/agreement_share" not in nobody
+
+
 def test_a_step_without_completions_is_counted_too():
     assert tally([]) == {"verify/issued": 0.0}
 
@@ -148,6 +181,21 @@ def test_a_step_without_completions_is_counted_too():
             {"problems/retired": 9.0, "problems/active": 0.0, "problems/unseen": 0.0},
             "every problem is retired or outside",
         ),
+        (
+            {
+                "audit/compared": 26.0,
+                "audit/right_share": 6 / 26,
+                "audit/false_positive_share": 10 / 26,
+                "audit/false_negative_share": 1 / 26,
+            },
+            "the audit calls wrong 67 % of the completions that training calls right (10 of 15)",
+        ),
+        (
+            {"audit/compared": 26.0, "audit/right_share": 12 / 26, "audit/false_negative_share": 8 / 26},
+            "training calls wrong 67 % of the completions that the audit calls right (8 of 12)",
+        ),
+        ({"audit/failed_share": 0.06}, "the audit failed or ran out of time on 6 % of its checks"),
+        ({"time/audit_s": 1.5, "time/step_s": 10.0}, "15 % of the step is spent waiting for the audit"),
         ({"eval/gsm8k/error_share": 0.02}, "gsm8k: the verifier itself failed on 2 %"),
         ({"eval/gsm8k/truncated_share": 0.5}, "gsm8k: 50 % of completions are cut"),
     ],

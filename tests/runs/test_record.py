@@ -1,6 +1,8 @@
 import json
 import time
+from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 
 from rlvr.errors import RunError
@@ -16,7 +18,7 @@ from rlvr.runs.reader import (
     rollout_steps,
 )
 from rlvr.runs.writer import Record
-from rlvr.types import StepReport
+from rlvr.types import StepReport, Verdict
 from tests.runs.made import folder, learning_run, report, scored
 
 GROUP = [("right", "stop", 3), ("error", "length", 5)]
@@ -54,6 +56,27 @@ def test_a_step_is_recorded_whole(tmp_path):
     assert (first.version_min, first.version_max) == (1, 2)
     assert first.token_ids == [7, 7, 7]
     assert first.logprobs == [-0.5] * 3
+
+
+def test_what_the_audit_says_is_recorded_with_the_completion(tmp_path):
+    run = folder(tmp_path)
+    group = scored("p1", [("right", "stop", 3)] * 2 + [("wrong", "stop", 3)] * 2)
+    audits = tuple(
+        s and Verdict(score=0.0, status=s, why="no\0") for s in ("wrong", None, "right", "timeout")
+    )
+    Record(run, None).step(1, [replace(group, audits=audits), scored("p2", GROUP)], report(1))
+    rows = read_rollouts(run.path)
+    assert [r.audit_status for r in rows] == ["wrong", None, "right", "timeout", None, None]
+    assert [r.audit_why for r in rows[:2]] == ["no\ufffd", None]
+    assert [r.is_disputed for r in rows] == [True, False, True, False, False, False]
+
+
+def test_completions_recorded_before_there_were_audits_are_read(tmp_path):
+    run = folder(tmp_path)
+    Record(run, None).step(1, [scored("p1", GROUP)], report(1))
+    file = run.rollout_file(1)
+    pq.write_table(pq.read_table(file).drop_columns(["audit_status", "audit_why"]), file)
+    assert [r.audit_status for r in read_rollouts(run.path)] == [None, None]
 
 
 def test_text_that_no_file_takes_survives(tmp_path):

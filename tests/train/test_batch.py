@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr.train.batch import micro_batches, minibatches, pack, take, teaches
-from rlvr.types import Completion, Group, Message, Problem, ScoredGroup, Verdict
+from rlvr.types import Channel, Completion, Group, Message, Problem, ScoredGroup, Verdict
 
 PACKING = {
     "baseline": "group_mean",
@@ -185,3 +185,42 @@ def test_a_stored_completion_is_marked_and_compared_with_its_siblings():
     deviation = (0.75**2 + 3 * 0.25**2) ** 0.5 / 3**0.5 + 1e-6  # n - 1 of four rewards
     assert batch.advantages_BC[2:, 0].tolist() == pytest.approx([-0.25 / deviation] * 3 + [0.75 / deviation])
     assert take(batch, torch.tensor([5, 0])).replayed_B.tolist() == [True, False]
+
+
+def test_a_group_teaches_by_one_of_its_channels():
+    """The sum is the same for all: composed rewards would teach nothing."""
+    (group,) = made([(2, [(1, 0.5, "stop"), (1, 0.5, "stop")])])
+    channels = tuple(
+        Channel(name=name, weight=1.0, rewards=rewards)
+        for name, rewards in (("answer", (1.0, 0.0)), ("format", (0.0, 1.0)))
+    )
+    assert not teaches(group)
+    assert teaches(replace(group, channels=channels))
+    same = tuple(replace(channel, rewards=(1.0, 1.0)) for channel in channels)
+    assert not teaches(replace(group, channels=same))
+
+
+def test_channels_are_matched_by_name_and_a_missing_one_weighs_nothing():
+    """Two groups with other verifiers: each is normalised by its own."""
+    first, second = made(
+        [(2, [(1, 1.0, "stop"), (1, 0.0, "stop"), (1, None, "stop")]), (2, [(1, 1.0, "stop")] * 2)]
+    )
+    math = Channel(name="math", weight=1.0, rewards=(1.0, 0.0, None))
+    short = Channel(name="short", weight=2.0, rewards=(0.0, 1.0, None))
+    code = Channel(name="code", weight=1.0, rewards=(0.0, 1.0))
+    groups = [replace(first, channels=(math, short)), replace(second, channels=(code,))]
+    advantages = pack(groups, **PACKING | {"baseline": "gdpo", "scale": "none"}).advantages_BC[:, 0]
+    # z in the group is +-1 / sqrt(2): -1 + 2 = 1 and -1 of it, and the batch's deviation divides all.
+    half = 0.5**0.5
+    summed = torch.tensor([-half, half, -half, half])
+    expected = summed / summed.std()
+    assert advantages.tolist() == pytest.approx(
+        [*expected.tolist()[:2], 0.0, *expected.tolist()[2:]], abs=1e-4
+    )
+
+
+def test_gdpo_without_channels_takes_the_reward_for_the_only_one():
+    groups = made([(2, [(1, 1.0, "stop"), (1, 0.0, "stop"), (2, 0.0, "stop")])])
+    advantages = pack(groups, **PACKING | {"baseline": "gdpo", "scale": "none"}).advantages_BC[:, 0]
+    expected = torch.tensor([2.0, -1.0, -1.0]) / 3
+    assert advantages.tolist() == pytest.approx((expected / expected.std()).tolist(), abs=1e-4)

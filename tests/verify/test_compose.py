@@ -1,5 +1,6 @@
 """Verdicts become rewards: hand-worked means, the paper's penalty, and errors that never pay."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,80 @@ def test_a_verifier_listed_twice_keeps_both_parts(pool):
     scorer = Scorer(pool, [SPECS[0], SPECS[0]], "keep", 4, 10)
     name = SPECS[0].name
     assert set(scorer.composed([0, 1], [verdict(1.0), verdict(0.0)]).parts) == {name, f"{name}#2"}
+
+
+def test_a_gate_pays_nothing_and_lets_nothing_through():
+    roles, names = ["reward", "reward", "gate"], ["math", "short", "format"]
+    open_ = compose([verdict(1.0), verdict(0.5, "wrong"), verdict(1.0)], [3.0, 1.0, 9.0], names, roles)
+    assert (open_.status, open_.score) == ("right", pytest.approx((3 * 1.0 + 0.5) / 4))
+    closed = [verdict(1.0, found="7", why="same"), verdict(0.5, "wrong"), verdict(0.9, "wrong", why="no tag")]
+    whole = compose(closed, [3.0, 1.0, 1.0], names, roles)
+    assert (whole.status, whole.score, whole.found) == ("wrong", 0.0, "7")
+    assert whole.why == "gate format: no tag"
+    assert whole.parts == {"math": 1.0, "short": 0.5, "format": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("first", "gate", "status", "why"),
+    [
+        (verdict(1.0, why="same"), verdict(0.0, "timeout"), "timeout", "gate format: timeout"),
+        (verdict(1.0, why="same"), verdict(0.0, "no_answer"), "wrong", "gate format: no_answer"),
+        (verdict(1.0, why="same"), verdict(0.0, "error", why="lost"), "error", "format: lost"),
+        (verdict(0.0, "wrong", why="7 is not 8"), verdict(0.0, "wrong"), "wrong", "7 is not 8"),
+        (verdict(0.0, "no_answer", why="none"), verdict(1.0), "no_answer", "none"),
+    ],
+)
+def test_what_becomes_of_a_verdict_behind_a_closed_gate(first, gate, status, why):
+    whole = compose([first, gate], [1, 1], ["math", "format"], ["reward", "gate"])
+    assert (whole.status, whole.why, whole.score) == (status, why, 0.0)
+
+
+def test_a_bonus_is_paid_where_the_first_is_right():
+    roles, names = ["reward", "bonus"], ["math", "format"]
+    scores = {
+        (right, tagged): compose(
+            [verdict(float(right), "right" if right else "wrong"), verdict(float(tagged))],
+            [3, 1],
+            names,
+            roles,
+        ).score
+        for right in (True, False)
+        for tagged in (True, False)
+    }
+    assert scores == {(True, True): 1.0, (True, False): 0.75, (False, True): 0.0, (False, False): 0.0}
+
+
+@pytest.mark.parametrize(("role", "teaches"), [("reward", True), ("bonus", False), ("gate", False)])
+@pytest.mark.parametrize("is_separate", [False, True])
+def test_an_unsolved_group_teaches_the_format_only_where_it_is_an_additive_reward(
+    pool, role, teaches, is_separate
+):
+    """Nobody is right, and the second verifier pays one of them: a gate or a bonus lets none learn."""
+    specs = [SPECS[0], replace(SPECS[1], role=role)]
+    scorer = Scorer(pool, specs, "keep", 4, 10, is_separate=is_separate)
+    assert scorer.submit(group(["half", "zero"])).result().has_contrast is teaches
+
+
+def test_channels_hold_what_each_verifier_pays(pool):
+    specs = [SPECS[0], replace(SPECS[1], role="bonus")]
+    texts = ["one", "half", "nan"]
+    scored = Scorer(pool, specs, "soft", 4, 10, is_separate=True).submit(group(texts, [1, 8, 1])).result()
+    assert [(c.name, c.weight, c.rewards) for c in scored.channels] == [
+        ("./hostile.py:fair", 3.0, (1.0, 0.0, None)),
+        ("./hostile.py:returns", 1.0, (1.0, 0.0, None)),
+        ("overlong penalty", 4.0, (0.0, -0.5, None)),
+    ]
+    assert scored.rewards == (1.0, -0.5, None)
+    gated = Scorer(pool, [SPECS[0], replace(SPECS[1], role="gate")], "keep", 4, 10, is_separate=True)
+    assert [c.rewards for c in gated.submit(group(texts)).result().channels] == [(1.0, 0.0, None)]
+    assert Scorer(pool, specs, "soft", 4, 10).submit(group(texts)).result().channels == ()
+
+
+def test_gates_hold_for_a_problem_that_names_its_verifier(pool):
+    """It is checked by that verifier and by the gate: `returns` is right, `fair` is not."""
+    specs = [replace(SPECS[0], role="gate"), SPECS[1]]
+    scorer = Scorer(pool, specs, "keep", 4, 10)
+    scored = scorer.submit(group(["one", "half"], verifier=SPECS[1].name)).result()
+    assert scored.rewards == (1.0, 0.0)
+    with pytest.raises(VerifierError, match="does not list under `verifier` with the role reward"):
+        scorer.submit(group(["one"], verifier=SPECS[0].name))

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,14 @@ from typer.testing import CliRunner
 
 from rlvr.cli.runs import app
 from rlvr.errors import RunError
-from rlvr.runs.reader import read_metrics
+from rlvr.runs.reader import read_metrics, read_status
 from rlvr.runs.writer import Record
+from rlvr.types import Verdict
 from rlvr.view import lines
 from rlvr.view.live import watch
+from rlvr.view.panel import panel
 from rlvr.view.plots import plot
-from rlvr.view.summary import completions, show
+from rlvr.view.summary import completions, disagreements, show
 from tests.runs.made import folder, learning_run, report, scored
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,6 +190,42 @@ def test_plot_takes_runs_of_one_step_and_numbers_that_are_missing(tmp_path):
     Record(run, None).step(1, CUT, report(1, policy__entropy_nats=float("nan")))
     plot([run.path], tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 5000
+
+
+def disputed_run(parent, steps=24):
+    """The reward goes up, the audit down; in every second step the audit calls one paid completion wrong."""
+    run = folder(parent, steps=steps)
+    record = Record(run, None)
+    for step in range(1, steps + 1):
+        group = scored(f"p{step}", [("right", "stop", 3), ("wrong", "stop", 3)], text=f"said in {step}")
+        audits = (Verdict(score=0.0, status="wrong" if step % 2 else "right", why="no working"), None)
+        numbers = {"reward__mean": 0.2 + 0.02 * step + 0.01 * (step % 3)}
+        numbers |= {"audit__right_share": 0.6 - 0.02 * step + 0.01 * (step % 3)}
+        record.step(step, [replace(group, audits=audits)], report(step, **numbers))
+    record.finish("finished")
+    return run
+
+
+def test_disagreements_are_read_newest_first(tmp_path):
+    path = disputed_run(tmp_path).path
+    said = printed(disagreements(path, 2))
+    assert re.findall(r"said in (\d+)", said) == ["23", "21"]
+    assert "audit: wrong, no working" in said
+    assert "-> right, score 1.00" in said
+    assert re.findall(r"said in (\d+)", printed(disagreements(path, 5, 7))) == ["7"]
+    assert "no disagreement between training and audit in step 8" in printed(disagreements(path, 5, 8))
+    assert "in any step" in printed(disagreements(learning_run(tmp_path, "plain", 2).path, 5))
+    out = CliRunner().invoke(app, ["show", str(path), "--disagreements", "1"])
+    assert out.exit_code == 0
+    assert "said in 23" in out.output
+
+
+def test_an_alarm_over_many_steps_is_shown_by_show_and_said_once_by_watch(tmp_path):
+    path = disputed_run(tmp_path).path
+    words = "reward hacking? Over the last 20 steps the reward rose from"
+    assert words in " ".join(printed(show(path)).split())
+    assert watched(path).count(f"alarm: {words}") == 1
+    assert "reward hacking?" in printed(panel("run", read_status(path), read_metrics(path), 0.0))
 
 
 def test_summary(tmp_path):
