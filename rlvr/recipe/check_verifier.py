@@ -46,8 +46,8 @@ def channels(loaded: Loaded) -> Findings:
     if recipe.sampling.replay is not None:
         yield (
             ("sampling.replay", "algorithm.baseline", "algorithm.preset"),
-            "`sampling.replay` stores one reward of a completion, and `algorithm.baseline = gdpo` needs each of "
-            "them; take replay out, or set baseline to group_mean",
+            "`sampling.replay` stores one reward of a completion, and `algorithm.baseline = gdpo` needs each "
+            "of them; take replay out, or set baseline to group_mean",
         )
     if recipe.algorithm.scale != "none":
         yield (
