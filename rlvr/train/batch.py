@@ -40,7 +40,6 @@ def pack(
     `groups` are this rank's; the greedy completion beside a group is no part of it, only what it earned.
     `push_below`, where states within completions have values: tokens have the advantages of the steps between
     states, and those that the engine gave a probability above it have none.
-
     A completion without a reward keeps its place but not one token of it counts; truncated ones likewise with
     `mask_truncated`, and the only one left of its group where tokens are whitened.  Token statistics follow
     in `update`.
