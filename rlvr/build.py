@@ -32,7 +32,6 @@ from rlvr.rollout.hf import HfEngine
 from rlvr.rollout.vllm_settings import VllmSettings
 from rlvr.runs.reader import find_run
 from rlvr.sandbox.offer import LOUD, Offer, offer
-from rlvr.verify.audit import Auditor
 from rlvr.verify.compose import Overlong, Scorer
 from rlvr.verify.pool import Pool, Spec
 
@@ -247,21 +246,9 @@ def scorer(
 
     `sandbox` is what they may run programs in; `is_separate` keeps the rewards of several apart.
     """
-    specs = [_spec(verifier, base_dir) for verifier in verifiers]
+    specs = [spec_of(verifier, base_dir) for verifier in verifiers]
     with Pool(specs, workers, sandbox=sandbox.named) as pool:
         yield Scorer(pool, specs, overlong, overlong_buffer, max_tokens, is_separate=is_separate)
-
-
-@contextmanager
-def auditor(
-    audit: schema.Audit | None, workers: int, base_dir: Path, *, sandbox: Offer = NOT_ASKED
-) -> Iterator[Auditor | None]:
-    """Who checks a sample beside the training, in half as many processes; None without an audit."""
-    if audit is None:
-        yield None
-        return
-    with Pool([_spec(audit.verifier, base_dir)], max(1, workers // 2), sandbox=sandbox.named) as pool:
-        yield Auditor(pool, audit.share)
 
 
 def sandbox(
@@ -276,7 +263,7 @@ def sandbox(
     Loads each of them once: VerifierError says which cannot be, or does not take its options.  SandboxError
     where no program would run.
     """
-    with Pool([_spec(verifier, base_dir) for verifier, base_dir in verifiers], 1) as pool:
+    with Pool([spec_of(verifier, base_dir) for verifier, base_dir in verifiers], 1) as pool:
         if "sandbox" not in pool.wants:
             return NOT_ASKED
     made = offer(unsafe=unsafe, remote=section.remote, kind=section.kind)
@@ -285,7 +272,8 @@ def sandbox(
     return made
 
 
-def _spec(verifier: schema.Verifier, base_dir: Path) -> Spec:
+def spec_of(verifier: schema.Verifier, base_dir: Path) -> Spec:
+    """A verifier of a recipe as a pool takes it."""
     return Spec(
         name=verifier.name,
         options=dict(verifier.model_extra or {}),

@@ -63,8 +63,7 @@ def pack(
     inside_BC = torch.arange(int(completion_lengths_B.max())) < completion_lengths_B[:, None]
     mask_BC = inside_BC & counts_B[:, None]
     if baseline == "gdpo":
-        channels = _channels(groups, rewards_B)
-        advantages_B = channel_advantages(*channels, group_B, epsilon=epsilon, ranks=ranks)
+        advantages_B = channel_advantages(*_earned(groups, rewards_B), group_B, epsilon=epsilon, ranks=ranks)
     else:
         advantages_B = group_advantages(
             rewards_B,
@@ -112,7 +111,7 @@ def _rewards(rewards: Iterable[float | None]) -> torch.Tensor:
     return torch.tensor([float("nan") if r is None else r for r in rewards], dtype=torch.float64)
 
 
-def _channels(groups: Sequence[ScoredGroup], rewards_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _earned(groups: Sequence[ScoredGroup], rewards_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Rewards and weights [B, K] by channel; weight 0 where a group has no such channel, or none at all."""
     names = list(dict.fromkeys(channel.name for group in groups for channel in group.channels))
     rewards_BK = rewards_B[:, None].repeat(1, max(len(names), 1))

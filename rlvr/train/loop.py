@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict, replace
-from functools import partial
 from statistics import fmean
 from time import perf_counter
 
@@ -13,9 +12,6 @@ import torch
 from rlvr import build
 from rlvr.algo.pivots import marks, usage
 from rlvr.errors import Interrupted, RlvrError, RunError, TrainingError
-from rlvr.eval.record import OtherRecordError
-from rlvr.eval.result import Result
-from rlvr.eval.run import Measurement, evaluate
 from rlvr.policy import optim
 from rlvr.problems.sampler import Sampler
 from rlvr.rollout.proof import prove
@@ -23,13 +19,15 @@ from rlvr.runs.accounting import tally
 from rlvr.runs.alarms import starving
 from rlvr.runs.reader import read_metrics
 from rlvr.train import reference, start
+from rlvr.train.audit import audited, auditor_of
 from rlvr.train.batch import pack
 from rlvr.train.credit import StepCredit, ends_of
+from rlvr.train.held_out import evaluate_due
 from rlvr.train.run import Run, State
 from rlvr.train.stream import Feed, Stream, Taken
 from rlvr.train.update import UpdateSettings, update
 from rlvr.train.warm_start import warm_start
-from rlvr.types import Sampling, ScoredGroup, StepReport
+from rlvr.types import Sampling, StepReport
 from rlvr.verify.audit import Auditor
 from rlvr.verify.compose import Scorer
 
@@ -91,7 +89,7 @@ def _steps(run: Run, state: State) -> None:
             sandbox=run.sandbox,
             is_separate=recipe.algorithm.baseline == "gdpo",
         ) as scorer,
-        build.auditor(recipe.audit, run.workers, run.base_dir, sandbox=run.sandbox) as auditor,
+        auditor_of(recipe.audit, run.workers, run.base_dir, sandbox=run.sandbox) as auditor,
     ):
         sampling = Sampling(
             max_tokens=recipe.sampling.max_tokens,
@@ -133,7 +131,7 @@ def _steps(run: Run, state: State) -> None:
                     run.save(state)
                 if _due(state.step, recipe.eval.every, last):
                     with feed.paused():
-                        _evaluate(run, state, measured)
+                        evaluate_due(run, state.step, measured)
                 if state.step >= last:
                     return
                 _step(run, state, feed, auditor)
@@ -180,7 +178,7 @@ def _step(run: Run, state: State, feed: Feed, auditor: Auditor | None) -> None:
             run.engine.rest()
         metrics = run.seconds | taken.metrics | _lag(taken, state.step) | _pivots(run, taken)
         metrics |= _learn(run, state, taken)
-        groups = _audited(run, auditor, taken, metrics)
+        groups = audited(run, auditor, taken, metrics)
         state.step, state.cursor, state.memory = state.step + 1, taken.cursor, taken.memory
         state.tokens += sum(len(c.token_ids) for g in taken.groups for c in g.group.completions)
         metrics |= _beside_start(run, state.step, {**tally(taken.groups), **metrics})
@@ -200,16 +198,6 @@ def _step(run: Run, state: State, feed: Feed, auditor: Auditor | None) -> None:
             "weights did not move. Lower optim.learning_rate, or use model.dtype float32; the weights of the "
             "last good step are saved."
         )
-
-
-def _audited(run: Run, auditor: Auditor | None, taken: Taken, metrics: dict[str, float]) -> list[ScoredGroup]:
-    """The groups with what the audit says of them: it had the whole step to find out."""
-    if auditor is None:
-        return taken.groups
-    started = perf_counter()
-    groups = auditor.finish(taken.groups, run.record.phase)
-    metrics["time/audit_s"] = perf_counter() - started
-    return groups
 
 
 def _learn(run: Run, state: State, taken: Taken) -> dict[str, float]:
@@ -282,71 +270,6 @@ def _lag(taken: Taken, step: int) -> dict[str, float]:
         "rollout/lag_max": float(max(lags)),
         "rollout/mixed_share": fmean(mixed),
     }
-
-
-def _evaluate(run: Run, state: State, measured: set[tuple[int, str]]) -> None:
-    """Measure on every benchmark that has no number for this step yet."""
-    started = perf_counter()
-    for held_out in run.benchmarks:
-        benchmark = held_out.benchmark
-        if (state.step, benchmark.name) in measured:
-            continue
-        try:
-            result = _measure(run, state, held_out)
-        except OtherRecordError as other:  # what was asked for has changed since it was stopped half-way
-            run.record.note(f"evaluation {benchmark.name} after step {state.step}, begun anew: {other.what}")
-            result = _measure(run, state, held_out, fresh=True)
-        run.record.eval(
-            state.step,
-            benchmark.name,
-            {
-                "avg_at_k": result.avg_at_k,
-                "ci_low": result.interval.low if result.interval else float("nan"),
-                "ci_high": result.interval.high if result.interval else float("nan"),
-                "pass_at_k": result.pass_at_k[max(result.pass_at_k)],
-                "truncated_share": result.shares["truncated"],
-                "no_answer_share": result.shares["no_answer"],
-                "timeout_share": result.shares["timeout"],
-                "error_share": result.shares["error"],
-                "length_mean_tokens": result.tokens_mean,
-                "problems": float(result.n),
-                "samples": float(result.k),
-            },
-        )
-        measured.add((state.step, benchmark.name))
-    run.spent("time/eval_s", perf_counter() - started)
-
-
-def _measure(run: Run, state: State, held_out: build.HeldOut, *, fresh: bool = False) -> Result:
-    spec, benchmark = run.recipe.eval, held_out.benchmark
-    sampling = Sampling(
-        max_tokens=spec.max_tokens or run.recipe.sampling.max_tokens,
-        temperature=spec.temperature,
-        top_p=spec.top_p,
-        top_k=spec.top_k,
-        stop_ids=run.renderer.stop_ids,
-    )
-    what = Measurement(
-        benchmark=benchmark.name,
-        sampling=sampling,
-        samples=spec.samples,
-        seed=run.recipe.run.seed,
-        limit=spec.limit,
-        step=state.step,
-        verifier=benchmark.verifier,
-        expected=benchmark.n,
-    )
-    with build.scorer([held_out.verifier], run.workers, run.base_dir, sandbox=run.sandbox) as scorer:
-        return evaluate(
-            replace(what, sandbox=run.sandbox.words if scorer.runs_programs else ""),
-            held_out.source,
-            run.renderer,
-            run.engine,
-            scorer,
-            record_path=run.folder.eval_file(state.step, benchmark.name),
-            progress=partial(run.record.phase, f"eval {benchmark.name}"),
-            fresh=fresh,
-        )
 
 
 def _optimizer(run: Run) -> torch.optim.Optimizer:

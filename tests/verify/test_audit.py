@@ -7,6 +7,7 @@ import pytest
 
 from rlvr import build
 from rlvr.recipe.schema import Audit, Verifier
+from rlvr.train.audit import auditor_of
 from rlvr.types import Completion, Group, Problem
 from rlvr.verify.audit import Auditor, is_drawn
 from rlvr.verify.pool import Pool, Spec
@@ -47,7 +48,7 @@ def test_the_audit_changes_no_reward_and_its_faults_are_no_scores():
     audit = Audit(name="./hostile.py:returns", share=1.0)
     with (
         build.scorer(verifiers, 1, HERE) as scorer,
-        build.auditor(audit, 1, HERE) as auditor,
+        auditor_of(audit, 1, HERE) as auditor,
     ):
         plain = scorer.submit(group(texts), 7).result()
         done = audited(scorer, auditor, group(texts))
@@ -64,7 +65,7 @@ def test_only_the_sample_is_asked():
     texts = ["one"] * 16
     with (
         build.scorer(verifiers, 1, HERE) as scorer,
-        build.auditor(Audit(name="./hostile.py:returns", share=0.4), 1, HERE) as auditor,
+        auditor_of(Audit(name="./hostile.py:returns", share=0.4), 1, HERE) as auditor,
     ):
         done = audited(scorer, auditor, group(texts), seed=11)
         stranger = scorer.submit(group(texts)).result()
@@ -74,7 +75,7 @@ def test_only_the_sample_is_asked():
 
 
 def test_without_an_audit_there_is_none():
-    with build.auditor(None, 1, Path()) as auditor:
+    with auditor_of(None, 1, Path()) as auditor:
         assert auditor is None
 
 
