@@ -1,4 +1,4 @@
-"""Verifiers for tests of whole runs: some that a random model can earn or not, and three that misbehave."""
+"""Verifiers for tests of whole runs: some that a random model can earn or not, and four that misbehave."""
 
 import os
 import time
@@ -23,6 +23,15 @@ def one_in_five(completion: str) -> bool:
 def raises(completion: str) -> bool:
     """Fails."""
     raise ValueError("the gold is unreadable")
+
+
+@verifier
+def sometimes_raises(completion: str) -> bool:
+    """Fails on a third of all texts, and is a coin for the others."""
+    number = sum(completion.encode())
+    if number % 3 == 0:
+        raise ValueError("the gold is unreadable")
+    return number % 2 == 0
 
 
 @verifier

@@ -39,30 +39,31 @@ def not_finite(row: Values, name: str) -> str | None:
 
 
 def no_reward(row: Values, name: str) -> str | None:
-    """The mean reward is not finite, or it is 0 for a reason that shows in the same row."""
+    """The mean reward is not finite, or it is not above 0 for a reason that shows in the same row."""
     reward = row[name]
     if reward is None:
         return "no completion has a reward: every check ended in `error`, see verify/error_share"
-    if reward != 0:
+    if reward > 0:
         return None
+    found = f"reward is {reward:.2g} because"
     if _value(row, "rollout/truncated_share") > 0.5:
         cut = percent(_value(row, "rollout/truncated_share"))
-        return f"reward is 0 because {cut} of completions are cut at the limit: raise sampling.max_tokens"
+        return f"{found} {cut} of completions are cut at the limit: raise sampling.max_tokens"
     if _value(row, "verify/no_answer_share") > 0.5:
         lost = percent(_value(row, "verify/no_answer_share"))
         return (
-            f"reward is 0 because the verifier finds no answer in {lost} of completions: "
+            f"{found} the verifier finds no answer in {lost} of completions: "
             "let problems.prompt ask for the format that the verifier reads, or warm-start on it"
         )
     if _value(row, "verify/right_share", 1.0) == 0:
-        return "reward is 0 because no completion is right: use easier problems, or warm-start the model"
+        return f"{found} no completion is right: use easier problems, or warm-start the model"
     return None
 
 
 def truncated(row: Values, name: str) -> str | None:
-    """More than a fifth of the completions are cut at the limit, and the reward is not 0."""
+    """More than a fifth of the completions are cut at the limit, and the reward's alarm does not say so."""
     share = _value(row, name)
-    if share <= 0.2 or _value(row, "reward/mean", 1.0) <= 0:
+    if share <= 0.2 or (share > 0.5 and _value(row, "reward/mean", 1.0) <= 0):
         return None
     return f"{percent(share)} of completions are cut at the limit: raise sampling.max_tokens"
 
@@ -155,7 +156,7 @@ def lower_bound(hits: float, trials: float, errors: float = 3.0) -> float:
 def zero_variance(row: Values, name: str) -> str | None:
     """More than 80 % of the groups have equal scores and teach nothing."""
     share = _value(row, name)
-    if share <= 0.8:
+    if share <= 0.8 or row.get("reward/mean", 0.0) is None:  # without one reward another alarm stands
         return None
     right, wrong = _value(row, "batch/all_right_share"), _value(row, "batch/all_wrong_share")
     if right > wrong:
@@ -172,10 +173,11 @@ def underfilled(row: Values, name: str) -> str | None:
     share = _value(row, name, 1.0)
     if share >= 0.5:
         return None
-    return (
-        f"the batch is only {percent(share)} full at the cap of algorithm.oversample: raise it, or ask "
-        "problems that are sometimes solved (problems.curriculum)"
-    )
+    if _value(row, "rollout/truncated_share") > 0.5:
+        advice = "most completions are cut at the limit: raise sampling.max_tokens"
+    else:
+        advice = "raise it, or ask problems that are sometimes solved (problems.curriculum)"
+    return f"the batch is only {percent(share)} full at the cap of algorithm.oversample: {advice}"
 
 
 def stale_replay(row: Values, name: str) -> str | None:

@@ -180,8 +180,9 @@ def _step(run: Run, state: State, feed: Feed, auditor: Auditor | None) -> None:
         metrics |= _learn(run, state, taken)
         groups = audited(run, auditor, taken, metrics)
         state.step, state.cursor, state.memory = state.step + 1, taken.cursor, taken.memory
-        state.tokens += sum(len(c.token_ids) for g in taken.groups for c in g.group.completions)
-        metrics |= _beside_start(run, state.step, {**tally(taken.groups), **metrics})
+        numbers = {**tally(taken.groups), **metrics}
+        state.tokens += int(numbers["rollout/tokens"] + numbers.get("credit/tokens", 0.0))
+        metrics |= _beside_start(run, state.step, numbers)
         metrics["time/step_s"] = perf_counter() - started
         run.record.step(state.step, groups, StepReport(metrics=metrics))
         # The step is done and written down: should the engine not take the weights, it is not done twice.

@@ -138,15 +138,21 @@ class Stream:
         """Times; what was sampled and not trained on, the price of dropping; how full the batch is."""
         tokens = sum(len(c.token_ids) for g in groups for c in g.group.completions)
         beside = sum(len(c.token_ids) for g in groups if g.greedy for c in g.greedy.group.completions)
-        fresh = [c for g in kept for c in g.group.completions[: len(g.rewards) - g.replayed]]
-        used = sum(len(c.token_ids) for c in fresh)
+        used = sum(
+            len(completion.token_ids)
+            for g in kept
+            for completion, reward in list(zip(g.group.completions, g.rewards, strict=True))[
+                : len(g.rewards) - g.replayed
+            ]
+            if reward is not None and not (self.mask_truncated and completion.finish == "length")
+        )
         return {
             "time/sample_s": seconds["sample"],
             "time/verify_s": seconds["verify"],
             "rollout/tokens_per_s": (tokens + beside) / max(seconds["sample"], 1e-9),
             "batch/groups": float(len(kept)),
             "batch/dropped_groups": float(len(groups) - len(kept)),
-            "batch/dropped_tokens_share": 1 - used / max(tokens, 1),
+            "batch/dropped_tokens_share": 1 - used / max(tokens + beside, 1),
             **({"batch/filled_share": len(kept) / count} if self.oversample > 1 else {}),
         }
 

@@ -160,6 +160,8 @@ def _start(manifest: Manifest) -> str:
         return ""
     low, high = (100 * numbers[end] for end in ("ci_low", "ci_high"))
     told = {"zero_variance": "of groups uniform", "truncated": "cut", "no_answer": "without an answer"}
+    if numbers["error_share"]:
+        told["error"] = "of checks failed"
     shares = ", ".join(f"{lines.share(numbers[f'{name}_share'])} {words}" for name, words in told.items())
     return (
         f"{numbers['completions']:.0f} completions of {numbers['problems']:.0f} problems: "

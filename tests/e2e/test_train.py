@@ -157,6 +157,14 @@ def test_a_budget_of_tokens_ends_a_run_and_may_be_raised(tmp_path):
     assert (tmp_path / "run" / last).read_bytes() == (halves / last).read_bytes()
 
 
+def test_continuations_count_in_the_budget(tmp_path):
+    changes = STEPS_ONLY | {"run__steps": 50, "run__save_every": 0, "algorithm__credit": "step_mc"}
+    assert here(*small(tmp_path, **changes, run__tokens=1500)) == 0
+    sampled = [row["rollout/tokens"] + row["credit/tokens"] for row in train_rows(tmp_path / "run").values()]
+    assert sum(sampled[:-1]) < 1500 <= sum(sampled)
+    assert sum(row["credit/tokens"] for row in train_rows(tmp_path / "run").values()) > 0
+
+
 @pytest.mark.slow
 def test_an_adapter_trains_resumes_and_loads(tmp_path, capsys):
     model = saved(tmp_path / "model", "story")

@@ -143,6 +143,11 @@ def test_a_step_without_completions_is_counted_too():
             {"reward/mean": 0.0, "rollout/truncated_share": 0.97},
             "reward is 0 because 97 % of completions are cut at the limit: raise sampling.max_tokens",
         ),
+        (
+            {"reward/mean": -0.9, "rollout/truncated_share": 0.99},
+            "reward is -0.9 because 99 % of completions are cut at the limit: raise sampling.max_tokens",
+        ),
+        ({"reward/mean": -0.1, "rollout/truncated_share": 0.3}, "30 % of completions are cut"),
         ({"reward/mean": 0.0, "verify/no_answer_share": 0.8}, "finds no answer in 80 %"),
         ({"reward/mean": 0.0, "verify/right_share": 0.0}, "no completion is right"),
         ({"reward/mean": 0.5, "rollout/truncated_share": 0.3}, "30 % of completions are cut"),

@@ -196,6 +196,23 @@ def test_where_truncated_ones_are_masked_they_make_no_lesson(stream):
     assert all(any(c.finish == "stop" for c in g.group.completions) for g in masked)
 
 
+def test_tokens_that_are_masked_or_have_no_reward_are_part_of_the_price(stream):
+    taken = take(replace(truncated(stream), mask_truncated=True), 4, 0, 0)
+    counted = [c for g in taken.kept for c in g.group.completions if c.finish == "stop"]
+    tokens = sum(len(c.token_ids) for g in taken.groups for c in g.group.completions)
+    share = 1 - sum(len(c.token_ids) for c in counted) / tokens
+    assert taken.metrics["batch/dropped_tokens_share"] == pytest.approx(share)
+    with stream_of("sometimes_raises", oversample=1.0) as faulty:
+        taken = take(faulty, 6, 0, 0)
+    known = [
+        c for g in taken.kept for c, r in zip(g.group.completions, g.rewards, strict=True) if r is not None
+    ]
+    tokens = sum(len(c.token_ids) for g in taken.groups for c in g.group.completions)
+    assert 0 < sum(len(c.token_ids) for c in known) < tokens
+    share = 1 - sum(len(c.token_ids) for c in known) / tokens
+    assert taken.metrics["batch/dropped_tokens_share"] == pytest.approx(share)
+
+
 PRACTICE = Practice(
     curriculum=Curriculum(low=0.1, high=0.9, retire_at=0.6, revisit=0.2, visits=1),
     replay=Replay(share=0.4, max_age=7),
