@@ -32,7 +32,7 @@ def list_recipes() -> None:
 
 @app.command()
 def check(recipe: Name, settings: Settings = None) -> None:
-    """Check a recipe: its keys, how they fit together, and the local files it names."""
+    """Check a recipe: its keys, how they fit together, verifiers, prompts, benchmarks, local files."""
     from rlvr.cli.examine import examine
     from rlvr.recipe.load import find, load
 

@@ -213,6 +213,16 @@ def worked_source(
     return tuple(_read_all(reading.name, rows, work))
 
 
+def refuse_templates(**templates: str) -> None:
+    """ProblemsError where a template, by its key, reads nothing of a row."""
+    for key, template in templates.items():
+        if not names(template):
+            raise ProblemsError(
+                f"problems.{key} = `{template}` names no field of the row, so all rows would share it; "
+                f"write `{{{template if template.isidentifier() else key}}}`"
+            )
+
+
 def _reading(
     source: str,
     split: str,
@@ -222,12 +232,7 @@ def _reading(
     prompt: str,
     system: str | None,
 ) -> _Reading:
-    for key, template in (("question", question), ("answer", answer)):
-        if not names(template):
-            raise ProblemsError(
-                f"problems.{key} = `{template}` names no field of the row, so all rows would share it; "
-                f"write `{{{template if template.isidentifier() else key}}}`"
-            )
+    refuse_templates(question=question, answer=answer)
     messages("?", prompt, system)  # an unknown prompt is a fault of the recipe, not of every row
     name = source if _is_file(source) else f"{source}:{split}"
     return _Reading(

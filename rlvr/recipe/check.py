@@ -25,13 +25,15 @@ CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len")
 
 def check(loaded: Loaded) -> list[str]:
     """Warnings about a recipe, each with its place; raises one RecipeError with all that cannot work."""
-    errors = _placed(loaded, CHECKS)
+    errors = placed(loaded, CHECKS)
     if errors:
         raise RecipeError("\n".join(errors))
-    return _placed(loaded, DOUBTS)
+    return placed(loaded, DOUBTS)
 
 
-def _placed(loaded: Loaded, checks: tuple[Callable[[Loaded], Findings], ...]) -> list[str]:
+def placed(loaded: Loaded, checks: tuple[Callable[[Loaded], Findings], ...]) -> list[str]:
+    """What `checks` find, each with its place, in the order of the file."""
+
     def line(keys: tuple[str, ...]) -> float:
         spot = next((loaded.spots[key] for key in keys if key in loaded.spots), None)
         return inf if spot is None or spot.line is None else spot.line
