@@ -16,7 +16,7 @@ from rlvr.recipe.check_algorithm import algorithm, algorithm_doubts
 from rlvr.recipe.check_engine import Findings, engine, lagging, unread, unread_sandbox
 from rlvr.recipe.check_practice import practice
 from rlvr.recipe.check_verifier import audit, channels, roles
-from rlvr.recipe.files import ROWS, is_local, lacking
+from rlvr.recipe.files import ROWS, holds_model, is_local, lacking
 from rlvr.recipe.load import Loaded
 
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len")
@@ -101,8 +101,8 @@ def _model_folder(loaded: Loaded) -> Findings:
         return
     folder = loaded.resolve(name)
     if not folder.exists():
-        yield ("model.name",), f"model: {lacking(folder)}"
-    elif not (folder / "config.json").is_file():
+        yield ("model.name",), f"model: {lacking(folder, holds_model, 'model (a folder with config.json)')}"
+    elif not holds_model(folder):
         yield (
             ("model.name",),
             f"model: {folder} holds no config.json, so no transformers model; give its folder",

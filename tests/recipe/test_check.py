@@ -237,7 +237,7 @@ def test_the_context_of_a_local_model(tmp_path: Path, config: dict[str, object])
 def test_a_model_folder_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     assert refused(tmp_path, "model: ./tniy\nproblems: story\n") == [
-        "a.yaml:1: model: tniy does not exist; did you mean `tiny`?"
+        "a.yaml:1: model: tniy does not exist; the folder HERE holds no model (a folder with config.json)"
     ]
     assert refused(tmp_path, "model: ./tiny\nproblems: story\n") == [
         "a.yaml:1: model: tiny holds no config.json, so no transformers model; give its folder"
