@@ -253,7 +253,7 @@ class Run(BaseModel):
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; by default all cores."""
     hopeless: Literal["refuse", "go_on"] = "refuse"
-    """Where the first completions hold nothing to learn from (all wrong, cut or without an answer)."""
+    """Where the start teaches nothing: 128, all cut, unanswered or failed; 512 of 64 problems, none right."""
     verify_workers: int | None = Field(default=None, ge=1)
     """Processes that run verifiers; by default the number of cores, at most 8."""
 

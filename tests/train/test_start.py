@@ -1,11 +1,14 @@
 """A hopeless start: what is clear from how many completions, and what is said."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
+from rlvr.recipe.keys import KEYS
 from rlvr.runs.accounting import tally
-from rlvr.train.start import Start, hopeless
+from rlvr.train.start import UNIFORM_COMPLETIONS, WRONG_COMPLETIONS, WRONG_PROBLEMS, Start, hopeless
+from tests.checkout import ROOT
 from tests.runs.made import scored
 
 WRONG = ("wrong", "stop", 5)
@@ -74,3 +77,9 @@ def test_one_right_completion_or_one_group_with_a_contrast_is_hope():
     verdicts = (replace(partly.verdicts[0], score=0.5), *partly.verdicts[1:])
     partly = replace(partly, verdicts=verdicts, rewards=(0.5, *partly.rewards[1:]))
     assert hopeless(Start.of([tally([*dull, partly])], 8), 5) is None
+
+
+def test_the_documentation_says_how_many_completions_a_verdict_waits_for():
+    for text in (KEYS["run.hopeless"].doc, " ".join((ROOT / "README.md").read_text().split())):
+        for count in (UNIFORM_COMPLETIONS, WRONG_PROBLEMS, WRONG_COMPLETIONS):
+            assert re.search(rf"\b{count}\b", text), (count, text)
