@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from rlvr.errors import ProblemsError
 from rlvr.problems.rows import READERS, Row, read_rows, rows_of
 
 log = logging.getLogger(__name__)
+
+ANSWER_S = 5.0
+"""Time for the hub to answer at all."""
 
 
 def load_rows(
@@ -83,10 +88,12 @@ def _download(
     import datasets
 
     shown = ", ".join(part for part in (source, subset, split) if part)
+    silence = _silence()
     try:
-        found = datasets.load_dataset(source, subset, split=split, revision=revision)
+        with _cache_only() if silence else nullcontext():
+            found = datasets.load_dataset(source, subset, split=split, revision=revision)
     except (OSError, ValueError, RuntimeError, ImportError, LookupError) as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = silence or str(error).strip().split("\n")[0] or type(error).__name__
         folder = data_dir if data_dir is not None else "DATA_DIR"
         last = source.split("/")[-1]
         where = f"{folder}/{last}/{split}.jsonl"
@@ -103,6 +110,39 @@ def _download(
     if not rows:
         raise ProblemsError(f"data set `{shown}`: holds no rows")
     return rows
+
+
+@cache
+def _silence() -> str:
+    """Why the hub cannot be reached, found with one request; empty where it answers, or is not to be asked.
+
+    Its library asks six times, with pauses between, for every file.
+    """
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return ""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=ANSWER_S)
+    except Exception as error:  # noqa: BLE001 - which library asks, and so what it raises, is the hub's affair
+        why = f"{constants.ENDPOINT} does not answer: {str(error) or type(error).__name__}"
+        log.warning("%s; data sets are taken from the cache of earlier downloads", why)
+        return why
+    return ""
+
+
+@contextmanager
+def _cache_only() -> Iterator[None]:
+    """Inside, the hub's libraries ask nobody, as with HF_HUB_OFFLINE=1."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 def _sorted(folder: Path) -> list[Path]:

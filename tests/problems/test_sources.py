@@ -224,6 +224,41 @@ def test_a_train_file_never_stands_in_for_test(tmp_path):
     assert "gsm8k/test.jsonl" in done.stdout
 
 
+def test_a_hub_that_does_not_answer_is_asked_once(tmp_path):
+    """Its library would ask six times, a line each, with 23 s of pauses."""
+    code = (
+        "from rlvr.errors import ProblemsError\n"
+        "from rlvr.problems.sources import open_source\n"
+        "for name in ('some/set', 'other/set'):\n"
+        "    try:\n"
+        "        open_source(source=name, base_dir='.')\n"
+        "    except ProblemsError as error:\n"
+        "        print(error)\n"
+        "from datasets import config\n"
+        "from huggingface_hub import constants\n"
+        "print(config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE)\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+    environment |= {
+        "HF_ENDPOINT": "http://127.0.0.1:1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "HF_HOME": str(tmp_path / "hf"),
+    }
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=True
+    )
+    told = done.stdout.splitlines()
+    assert told[0].startswith(
+        "data set `some/set, train`: not a file, not a generator, and the hub did not give it: "
+        "http://127.0.0.1:1 does not answer: "
+    )
+    assert told[1].startswith("  without a network, put a copy at DATA_DIR/set/train.jsonl")
+    assert told[-1] == "False False"
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "data sets are taken from the cache of earlier downloads" in done.stderr
+
+
 def test_missing_data_dir_is_said(tmp_path):
     assert "no such folder" in refused(tmp_path, source="a/b", data_dir=tmp_path / "nowhere")
 
