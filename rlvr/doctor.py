@@ -20,6 +20,7 @@ GIB = 2**30
 LITTLE_BYTES = 2 * GIB  # half a billion parameters in 32 bits
 BYSTANDERS = ("torchvision", "torchaudio", "torchcodec")
 SHARED_MEMORY = "/dev/shm"
+TIERS = {"A": "namespaces, Landlock and seccomp", "B": "Landlock and seccomp, without namespaces,"}
 CPU_INDEX = "with PyTorch's index of CPU wheels in PIP_EXTRA_INDEX_URL"
 
 
@@ -244,7 +245,7 @@ def check_cpus(installed: Installed) -> Iterator[Row]:
 def check_sandbox(installed: Installed) -> Iterator[Row]:
     """Whether programs that a model wrote can be run apart from us."""
     if (sandbox := installed.sandbox) is not None and sandbox.tier is not None:
-        yield Row(check="sandbox", found=str(sandbox))
+        yield Row(check="sandbox", found=f"{TIERS[sandbox.tier]} hold programs: {sandbox}; docs/sandbox.md")
     elif sandbox is not None:
         fix = "docker run --security-opt seccomp=unconfined  # or Linux 5.13 with Landlock; docs/sandbox.md"
         yield Row(check="sandbox", found=str(sandbox), status="warn", fix=fix)

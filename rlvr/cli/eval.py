@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from rlvr.cli.terminal import Terminal
 from rlvr.cli.unsafe import Unsafe
-from rlvr.errors import Interrupted, RecipeError, RunError
+from rlvr.errors import Interrupted, ProblemsError, RecipeError, RunError
 
 if TYPE_CHECKING:
     from rlvr.cli.subject import Answering, Subject
@@ -41,7 +41,8 @@ Executor = Annotated[
 
 def evaluate(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL_OR_RUN", help="Model folder, hub name, or run folder.")
+        str | None,
+        typer.Argument(metavar="MODEL_OR_RUN", help="Model folder, hub name, run, or `last`."),
     ] = None,
     benchmarks: Annotated[
         str, typer.Option("-b", "--benchmarks", help="Names (see --list) and .jsonl files, with commas.")
@@ -91,13 +92,12 @@ def evaluate(
         raise RecipeError("say which model: rlvr eval MODEL_OR_RUN -b gsm8k,./mine.jsonl")
     from rlvr import build
     from rlvr.cli.subject import Subject, answering, sandbox_section, vllm_section
-    from rlvr.eval.benchmarks import open_benchmark
 
     subject = Subject.called(model)
     given = {"question": question, "answer": answer, "verifier": verifier, "prompt": prompt}
     chosen = _choose(benchmarks, given, subject.asked())
     # The data is opened first: a mistake in it should not wait for the model to load.
-    sources = [open_benchmark(b, data_dir=data_dir, base_dir=Path(), limit=limit) for b in chosen]
+    sources = [_open(benchmark, data_dir, limit) for benchmark in chosen]
     checkers = [subject.checker(benchmark) for benchmark in chosen]
     section = sandbox_section(subject, sandbox, sandbox_kind)
     offer = build.sandbox(checkers, section, unsafe=unsafe, tell=Terminal())
@@ -151,6 +151,20 @@ def _choose(names: str, given: dict[str, str | None], asked: dict[str, str] | No
     if twice:
         raise RecipeError(f"-b names {', '.join(sorted(twice))} more than once; records would mix")
     return chosen
+
+
+def _open(benchmark: Benchmark, data_dir: Path | None, limit: int | None) -> Source:
+    from rlvr.eval.benchmarks import open_benchmark
+
+    try:
+        return open_benchmark(benchmark, data_dir=data_dir, base_dir=Path(), limit=limit)
+    except ProblemsError as error:
+        if ": no field `" not in str(error):
+            raise
+        raise ProblemsError(
+            f"{error}\n  say which fields hold question and answer: --question '{{q}}' --answer '{{a}}' (now "
+            f"{benchmark.question!r} and {benchmark.answer!r})"
+        ) from error
 
 
 def _how(ready: Answering, *, max_tokens: int | None, temperature: float, top_p: float) -> Sampling:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any
@@ -36,7 +37,7 @@ def validate(document: Document, path: str) -> Recipe:
     """The recipe that a document (short forms written out) says; raises one RecipeError with all faults."""
     given, spots = document.value, document.spots
     faults = [
-        (key, _must(called(key, given), _written(key, value, spots)))
+        (key, _must(called(key, given), _written(key, value, spots), _is_typed(key, spots)))
         for key, value in _wrong_booleans(given, "")
     ]
     algorithm = given.get("algorithm")
@@ -115,10 +116,10 @@ def _told(error: ErrorDetails, given: dict[str, Any], spots: Mapping[str, Spot])
         return key, f"`{name}` is missing: give {known.takes} ({known.doc.rstrip('.')})"
     if error["type"] == "value_error":
         return key, f"`{name}`: {error.get('ctx', {}).get('error')}"
-    return key, _must(name, _written(key, error["input"], spots))
+    return key, _must(name, _written(key, error["input"], spots), _is_typed(key, spots))
 
 
-def _must(name: str, text: str) -> str:
+def _must(name: str, text: str, is_typed: bool) -> str:
     known = KEYS[bare(name)]
     why = f" ({REASONS[known.name]})" if known.name in REASONS else ""
     said = (
@@ -136,8 +137,15 @@ def _must(name: str, text: str) -> str:
             f"; write `{name}: {{{first}: {text}}}`" if is_short else "; give it keys, or leave it out"
         )
     if str in known.plain and text:
-        return f"{said}; put it in quotes"
+        quoted = shlex.quote(f'{name}="{text}"')
+        shell = f", and the whole again for the shell: --set {quoted}" if is_typed else ""
+        return f"{said}; put it in quotes{shell}"
     return said if known.default in (None, []) else f"{said}; the default is {shown(known.default)}"
+
+
+def _is_typed(key: str, spots: Mapping[str, Spot]) -> bool:
+    """Whether the value came by `--set`."""
+    return key in spots and spots[key].line is None
 
 
 def _written(key: str, value: Any, spots: Mapping[str, Spot]) -> str:

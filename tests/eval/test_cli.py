@@ -87,6 +87,20 @@ def test_mistakes_are_said_before_a_model_is_loaded(tmp_path, arguments, message
     assert "Traceback" not in done.stderr
 
 
+def test_a_file_with_other_fields_is_told_the_options_that_name_them(tmp_path):
+    (tmp_path / "mine.jsonl").write_text('{"q": "2+2?", "a": "4"}\n')
+    said = rlvr("m", "-b", "./mine.jsonl", folder=tmp_path)
+    assert said.returncode == 2
+    assert "mine.jsonl:1: no field `question` (the row has: q, a)" in said.stderr
+    assert "--question '{q}' --answer '{a}'" in said.stderr
+    named = rlvr("m", "-b", "./mine.jsonl", "--question", "{q}", "--answer", "{a}", folder=tmp_path)
+    assert "no field" not in named.stderr
+
+
+def test_help_names_last(tmp_path):
+    assert "`last`" in " ".join(rlvr("--help", folder=tmp_path).stdout.split())
+
+
 def test_choice_of_benchmarks():
     chosen = _choose("gsm8k, a/mine.jsonl", {**NOTHING, "prompt": "plain", "verifier": "exact"})
     assert [(b.name, b.prompt, b.verifier) for b in chosen] == [

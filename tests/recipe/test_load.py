@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - exact messages stand on one line
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -268,3 +269,13 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_quotes_for_a_shell_are_spelled_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("model: m\nproblems: story\n")
+    with pytest.raises(RecipeError) as caught:
+        load(path, ["problems.answer={test}"])
+    command = str(caught.value).rpartition("put it in quotes, and the whole again for the shell: ")[2]
+    assert command == """--set 'problems.answer="{test}"'"""
+    assert load(path, shlex.split(command)[1:]).recipe.problems.answer == "{test}"
