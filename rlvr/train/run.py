@@ -19,6 +19,7 @@ from rlvr.algo.pivots import Lexicon
 from rlvr.errors import RecipeError
 from rlvr.policy import checkpoint
 from rlvr.policy import model as models
+from rlvr.problems.overlap import trained_on
 from rlvr.problems.prompts import Renderer
 from rlvr.problems.sources import Source
 from rlvr.recipe.explain import expand
@@ -206,7 +207,8 @@ def open_run(
     verifiers = [*recipe.verifier, *audits, *(held_out.verifier for held_out in data.benchmarks)]
     asked = [(verifier, base_dir) for verifier in verifiers]
     sandbox = build.sandbox(asked, recipe.sandbox, unsafe=unsafe, tell=tell)
-    notes: list[str] = []
+    measured = [(held.benchmark.name, held.benchmark.prompt, held.source) for held in data.benchmarks]
+    notes = trained_on(data.source, recipe.problems.prompt, measured)
     restored = _restored(resume, data, notes, stack) if resume is not None else None
     state = State(**restored.state) if restored else State(phase="warm" if data.worked else "step")
     practice = Practice.of(recipe)

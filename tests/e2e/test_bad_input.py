@@ -236,6 +236,15 @@ def test_a_file_of_ones_own_is_checked_with_the_recipes_verifier(place, capsys):
     assert json.loads(capsys.readouterr().out)["results"][0]["evidence"]["verifier"] == "exact"
 
 
+def test_a_benchmark_that_is_trained_on_is_told_and_noted(place):
+    (place.path / "easy.jsonl").write_text((place.path / "rows.jsonl").read_text())
+    code, said = place.train(("run:", "eval: {benchmarks: [./easy.jsonl]}\nrun:"))
+    assert code == 0, said
+    note = "4 of the 4 questions of `easy` are among the problems trained on: it is not held out"
+    manifest = json.loads((place.path / "made" / "run" / "manifest.json").read_text())
+    assert sum(note in fallback for fallback in manifest["fallbacks"]) == 1
+
+
 def test_eval_of_a_damaged_run(place, capsys):
     assert place.train()[0] == 0
     for folder in (place.path / "made" / "run" / "checkpoints").iterdir():
