@@ -55,8 +55,7 @@ def main(control_fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) < RULES_FD:
         pass  # ours must not lie where the descriptors of a run are to come
-    control = socket.socket(fileno=os.dup(control_fd))
-    os.close(control_fd)
+    control = socket.socket(fileno=os.dup(control_fd))  # the first stays until then, in the place that it has
     config = json.loads(control.recv(2**16))
     os.umask(0o022)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:

@@ -294,6 +294,23 @@ def test_a_fork_that_fails_is_told_and_the_server_goes_on():
             assert process.wait(20) == 0
 
 
+AT_EACH_NUMBER = """
+import os
+from rlvr.sandbox.local import LocalSandbox
+
+for _ in range(8):
+    box = LocalSandbox("none")
+    assert [box.run(f"print({n})", wall_s=60).stdout for n in range(2)] == ["0\\n", "1\\n"]
+    box.close()
+    os.open(os.devnull, os.O_RDONLY)
+"""
+
+
+def test_a_server_may_have_its_socket_at_any_number():
+    done = subprocess.run([sys.executable, "-c", AT_EACH_NUMBER], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_heavy_imports_are_found_in_linear_time():
     assert imports_heavy("import os\n  import numpy as np")
     assert imports_heavy("from sympy.abc import x")
