@@ -299,7 +299,7 @@ import os
 from rlvr.sandbox.local import LocalSandbox
 
 for _ in range(8):
-    box = LocalSandbox("none")
+    box = LocalSandbox()
     assert [box.run(f"print({n})", wall_s=60).stdout for n in range(2)] == ["0\\n", "1\\n"]
     box.close()
     os.open(os.devnull, os.O_RDONLY)
