@@ -103,13 +103,15 @@ class Judgement:
     """What a test file found."""
 
     passed: bool
-    """Whether all of it ran and nothing was raised."""
+    """Whether all of it ran, nothing was raised, and an assertion on the program was evaluated."""
     status: RunStatus
     """`ok`: the tests came to a result; else how the program, or the tests on its values, ended."""
     why: str = ""
     """What was raised, and by which line of the tests; empty where it passed."""
     self_reported: int = 0
     """Comparisons of two objects of the program with each other: such a test asks the accused."""
+    is_empty: bool = False
+    """Whether nothing was raised and nothing asserted: such tests prove nothing of any program."""
 
 
 class Program(Protocol):

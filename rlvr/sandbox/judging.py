@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rlvr.sandbox import codec, peer
+from rlvr.sandbox.asserting import Assertions
 from rlvr.sandbox.peer import Peer
 from rlvr.sandbox.remote_object import OPERATIONS, Remote, compared
 
@@ -44,7 +45,10 @@ def judge() -> int:
 
 
 def _found(other: Peer, order: dict[str, Any]) -> tuple[str, str]:
-    """`passed`, `failed` (an assertion did not hold), `raised`, `unfit` or `gone`; what went wrong first."""
+    """`passed`, `failed` (an assertion did not hold), `empty` (none was there), `raised`, `unfit` or `gone`.
+
+    With what went wrong first.
+    """
     module = sys.modules["tests"] = types.ModuleType("tests")
     text = order["tests"]
     linecache.cache[FILE] = (len(text), None, text.splitlines(keepends=True), FILE)
@@ -52,8 +56,14 @@ def _found(other: Peer, order: dict[str, Any]) -> tuple[str, str]:
     try:
         tree = ast.parse(text, FILE)
         sys.modules["solution"] = _offered(other, module, order, _used(tree))
+        offered, before = _taken(module, order), other.requests
+        assertions = Assertions(tree)
+        vars(module).update(assertions.names())
         exec(compile(tree, FILE, "exec", dont_inherit=True), vars(module))
         _run_collected(module, tree)
+        if not (assertions.reached and offered):
+            has_steered = other.requests > before or not all(isinstance(one, Remote) for one in offered)
+            status, why = _unproved(is_dodged=bool(assertions.held and offered) and has_steered)
     except UnfitError as error:
         status, why = "unfit", str(error)
     except ImportError as error:  # one that comes from the program names no module
@@ -64,6 +74,20 @@ def _found(other: Peer, order: dict[str, Any]) -> tuple[str, str]:
     except BaseException as error:  # noqa: BLE001 - tests that exit have not passed
         status, why = "raised", _described(error)
     return ("gone", "the program is gone") if other.is_gone else (status, why)
+
+
+def _unproved(*, is_dodged: bool) -> tuple[str, str]:
+    """Of tests that came to no assertion on the program: by what it gave them, or whatever it gives."""
+    if is_dodged:
+        return "failed", "no assertion of the tests was come to"
+    return "empty", "the tests assert nothing of the program"
+
+
+def _taken(module: types.ModuleType, order: dict[str, Any]) -> list[Any]:
+    """What the tests have of the program."""
+    offered = vars(sys.modules["solution"]).items()
+    own = [value for name, value in offered if not name.startswith("__")]
+    return own + [vars(module)[name] for name in order["names"]]
 
 
 def _used(tree: ast.Module) -> set[str]:

@@ -298,12 +298,13 @@ def _judgement(found: bytes | None, judge: RunStatus, program: Reply) -> Judgeme
     if verdict["status"] == "unfit":
         raise SandboxError(f"these tests cannot be run: {verdict['why']}")
     if verdict["status"] != "gone":
-        statuses: dict[str, RunStatus] = {"passed": "ok", "failed": "ok", "raised": "error"}
+        statuses: dict[str, RunStatus] = {"raised": "error"}
         return Judgement(
             passed=verdict["status"] == "passed",
-            status=statuses[verdict["status"]],
+            status=statuses.get(verdict["status"], "ok"),
             why=verdict["why"],
             self_reported=verdict["self_reported"],
+            is_empty=verdict["status"] == "empty",
         )
     if program.status != "ok":
         return Judgement(passed=False, status=program.status, why=program.error)

@@ -100,9 +100,12 @@ class Peer:
         self._exported: list[Any] = []
         self._numbers: dict[int, int] = {}
         self.is_gone = False
+        self.requests = 0
+        """How often the other end was asked for something."""
 
     def request(self, target: object, arguments: Sequence[Any] = (), named: Any = None) -> Any:
         """Have the other end do something; raises what it raised, as the nearest builtin class."""
+        self.requests += 1
         self._send(["call", target, list(arguments), named or {}])
         while (answer := self._receive())[0] == "call":
             self._serve(answer)

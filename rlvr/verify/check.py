@@ -97,5 +97,10 @@ def _finding(
     best = max(verdicts, key=lambda verdict: (verdict.status == "right", verdict.score), default=None)
     counted = [int(verdict.parts.get(SELF_REPORTED, 0)) for verdict in verdicts]
     asked = [f"{SELF_REPORTED}: {max(counted)} comparisons of its own objects"] if any(counted) else []
-    passed = [label for label, future in probes.items() if future.result().status == "right"]
+    given = {label: future.result() for label, future in probes.items()}
+    passed = [label for label, verdict in given.items() if verdict.status == "right"]
+    everything = [*verdicts, *given.values()]
+    if best is None and everything and all(verdict.status == "error" for verdict in everything):
+        why = f"nothing can be tried: {everything[0].why}"
+        return Finding(id=problem.id, gold=None, passed=(), remarks=tuple(remarks), fault=why)
     return Finding(id=problem.id, gold=best, passed=tuple(passed), remarks=(*remarks, *asked))

@@ -119,8 +119,10 @@ def test_a_judgement_says_what_failed(sandbox):
     assert (found.passed, found.self_reported) == (True, 1)
     found = sandbox.judge("def f():\n    while True: pass", "f()", timeout_s=0.3)
     assert (found.passed, found.status) == (False, "timeout")
-    found = sandbox.judge("def f(): return bytearray(2**40)", "try: f()\nexcept Exception: pass\nassert True")
+    found = sandbox.judge("def f(): return bytearray(2**40)", "try: f()\nexcept Exception: pass\nassert f")
     assert found.passed  # the test asked for no more
+    found = sandbox.judge("def f(): return 1", "f()\nassert True")
+    assert (found.passed, found.is_empty) == (False, True)
 
 
 def test_no_test_swallows_the_death_of_the_program(sandbox):

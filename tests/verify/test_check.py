@@ -51,6 +51,12 @@ def test_what_is_wrong_is_named_and_exits_with_1(checked):
     assert "self_reported: 1 rows: own" in result.output
 
 
+def test_tests_that_assert_nothing_are_found_where_no_gold_is_given(checked):
+    result = checked(CODE, [{"task_id": "empty", "answer": "def never():\n    assert f(1) == 2"}])
+    assert result.exit_code == 1
+    assert "empty: nothing can be tried: ValueError: the problem's tests prove nothing" in result.output
+
+
 def test_nan_exits_and_echoes_are_tried_and_other_remarks_are_counted_by_their_label(checked):
     rows = [
         {"task_id": "nan", "tests": "def test():\n    assert not abs(f(2) - 4) > 1e-6\n"},

@@ -71,22 +71,29 @@ def code(
 
 
 def _verdict(results: Sequence[Result], suite: Suite, handed: Handed, *, every: bool) -> Verdict:
-    """All or nothing; or the share that passed, where any did."""
-    failed = next((result for result in results if result.status != "right"), None)
+    """All or nothing; or the share that passed, where any did.  ValueError where none asserts anything."""
+    empty = [result for result in results if result.status == "error"]
+    if len(empty) == len(results):
+        raise ValueError(f"the problem's tests prove nothing: {empty[0]} (docs/code.md)")
+    failed = next((result for result in results if result.status in ("wrong", "timeout")), None)
     asked = sum(result.self_reported for result in results)
     parts = {"self_reported": float(asked)} if asked else {}
     if failed is None:
         less = f"; {suite.left_out} inputs have no reference value" if suite.left_out else ""
-        why = f"{len(suite.tests)} tests pass ({suite.form}; {handed.rule}{less})"
+        why = f"{_tests(len(suite.tests))} {'passes' if len(suite.tests) == 1 else 'pass'} ({suite.form}; {handed.rule}{less})"
         return Verdict(score=1.0, status="right", found=handed.program, why=why, parts=parts)
     passed = sum(result.status == "right" for result in results)
     if every:
-        share = passed / len(suite.tests)
+        share = passed / (len(suite.tests) - len(empty))
         parts["passed"] = share
         if passed:
-            why = f"{passed} of {len(suite.tests)} tests pass; {failed}"
+            why = f"{passed} of {_tests(len(suite.tests) - len(empty))} pass; {failed}"
             return Verdict(score=share, status="wrong", found=handed.program, why=why, parts=parts)
     return Verdict(score=0.0, status=failed.status, found=handed.program, why=str(failed), parts=parts)
+
+
+def _tests(number: int) -> str:
+    return f"{number} test{'' if number == 1 else 's'}"
 
 
 def _completed(program: str, suite: Suite, add_imports: bool) -> str:

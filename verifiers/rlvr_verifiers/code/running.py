@@ -43,7 +43,7 @@ class Result:
     number: int
     """From 1."""
     status: Status
-    """`right`, `wrong` or `timeout`."""
+    """`right`, `wrong` or `timeout`; `error`: it asserts nothing of the program, whatever that does."""
     given: str
     """What was called or fed."""
     got: str
@@ -76,7 +76,7 @@ def run_suite(
         for result in _numbered(runs, number):
             yield result
             timeouts += result.status == "timeout"
-            if timeouts >= MOST_TIMEOUTS or (result.status != "right" and not every):
+            if timeouts >= MOST_TIMEOUTS or (result.status in ("wrong", "timeout") and not every):
                 return
         number += len(tests) if every or kind is not Judged else 1
 
@@ -178,6 +178,8 @@ def _judged(
         wall_s=limits.cpu_s * WALL,
         memory_bytes=limits.memory_bytes,
     )
+    if found.is_empty:
+        return "error", "", found.why, "", 0
     is_right = found.passed and not found.self_reported
     asked = "the test compares the program's own objects with each other" if found.self_reported else ""
     why = found.why.removeprefix("AssertionError: ")
