@@ -47,7 +47,7 @@ ASSERTING = [
     "import pytest\ndef test_it():\n    if f(1) != 2:\n        pytest.fail('no')",
     "def same(a, b):\n    assert a == b\ndef test_it():\n    same(f(1), 2)",
     "import unittest\nclass T(unittest.TestCase):\n    def test_it(self): self.assertEqual(f(1), 2)",
-    "for n in range(3):\n    match f(n):\n        case m if m == n + 1: pass\n        case _: raise ValueError",
+    "for n in (1, 2):\n    match f(n):\n        case m if m == n + 1: pass\n        case _: raise ValueError",
 ]
 
 
@@ -70,3 +70,27 @@ def test_a_test_that_asserts_nothing_is_no_part_of_the_fraction(sandbox):
     assert code(fenced("def f(x): return x + 1"), given, sandbox, score="fraction").score == 1
     assert code(fenced("def f(x): return 2"), given, sandbox, score="fraction").score == 0.5
     assert code(fenced("def f(x): return 0"), given, sandbox, score="fraction").score == 0
+
+
+LISTED = {"test_list": ["assert f(1) == 2"]}
+PAIRS = {"inputs": ["1\n"], "outputs": ["1\n"]}
+
+
+@pytest.mark.parametrize("answer", ["add", "", "It adds one.", "def f(x):\n    return x", ["add"], 3, {}])
+def test_an_answer_that_holds_no_tests_leaves_them_to_the_meta(sandbox, answer):
+    given = problem(answer, **LISTED)
+    assert code(fenced("def f(x): return x + 1"), given, sandbox).status == "right"
+    assert code(fenced("def f(x): return x"), given, sandbox).status == "wrong"
+    assert code(fenced("print(input())"), problem(answer, **PAIRS), sandbox).status == "right"
+    assert code(fenced("print(2)"), problem(answer, **PAIRS), sandbox).status == "wrong"
+
+
+@pytest.mark.parametrize("answer", ["assert f(1) == 3", ["assert f(1) == 3"], {"test": "assert f(1) == 3"}])
+def test_an_answer_that_holds_tests_comes_before_the_meta(sandbox, answer):
+    assert code(fenced("def f(x): return x + 2"), problem(answer, **LISTED), sandbox).status == "right"
+    assert code(fenced("def f(x): return x + 1"), problem(answer, **LISTED), sandbox).status == "wrong"
+
+
+def test_an_answer_in_words_without_tests_anywhere_is_an_error():
+    with pytest.raises(ValueError, match="are no Python"):
+        code(fenced("x = 1"), problem("It adds one."), None)

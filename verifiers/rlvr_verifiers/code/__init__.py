@@ -14,7 +14,7 @@ from typing import Any, Literal
 from rlvr.sandbox.api import Sandbox
 from rlvr.verify.api import Problem, Verdict, verifier
 from rlvr_verifiers.code.fences import Handed, find_program
-from rlvr_verifiers.code.forms import suite_of
+from rlvr_verifiers.code.forms import NOTHING, suite_of
 from rlvr_verifiers.code.prelude import behind_futures, with_imports
 from rlvr_verifiers.code.reference import answered
 from rlvr_verifiers.code.running import Limits, Result, run_suite
@@ -74,13 +74,14 @@ def _verdict(results: Sequence[Result], suite: Suite, handed: Handed, *, every: 
     """All or nothing; or the share that passed, where any did.  ValueError where none asserts anything."""
     empty = [result for result in results if result.status == "error"]
     if len(empty) == len(results):
-        raise ValueError(f"the problem's tests prove nothing: {empty[0]} (docs/code.md)")
+        raise ValueError(f"{NOTHING}: {empty[0]} (docs/code.md)")
     failed = next((result for result in results if result.status in ("wrong", "timeout")), None)
     asked = sum(result.self_reported for result in results)
     parts = {"self_reported": float(asked)} if asked else {}
     if failed is None:
         less = f"; {suite.left_out} inputs have no reference value" if suite.left_out else ""
-        why = f"{_tests(len(suite.tests))} {'passes' if len(suite.tests) == 1 else 'pass'} ({suite.form}; {handed.rule}{less})"
+        passes = "passes" if len(suite.tests) == 1 else "pass"
+        why = f"{_tests(len(suite.tests))} {passes} ({suite.form}; {handed.rule}{less})"
         return Verdict(score=1.0, status="right", found=handed.program, why=why, parts=parts)
     passed = sum(result.status == "right" for result in results)
     if every:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from rlvr.sandbox.asserting import Assertions
 from rlvr_verifiers.code import pytest_files
 from rlvr_verifiers.code.prelude import IMPORTS, unbound
 from rlvr_verifiers.code.pytest_files import uses_pytest
@@ -89,6 +90,12 @@ def from_file(code: str, entry: str, helpers: str) -> tuple[tuple[Test, ...], st
     setup = before + helpers + _told(ast.Module(body=rest, type_ignores=[]))
     alone = (_told(ast.Module(body=[node], type_ignores=[])) + after for node in tests)
     return tuple(Judged(setup=setup, code=code) for code in alone), entry
+
+
+@lru_cache(maxsize=16 * REMEMBERED)
+def holds_assertion(test: Judged) -> bool:
+    """Whether there is anything in a test that could fail."""
+    return Assertions(ast.parse(f"{test.setup}\n{test.code}")).held > 0
 
 
 def asks_itself(test: Test, entry: str) -> int:

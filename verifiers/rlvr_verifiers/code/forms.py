@@ -8,7 +8,9 @@
     [{input, output}, ...]        codeforces, LiveCodeBench: the same in pairs; `testtype: functional`
     code                          a test file of pytest or unittest; asserts
 
-The answer is looked at first; a text in JSON is read.  What is understood by nobody is an error.
+The answer counts where it holds tests, else the meta does, by the order of `FORMS`, `WRAPPERS` and `PARTS`;
+code that asserts nothing (a solution, a word) is no tests.  A text in JSON is read.  What is understood by
+nobody is an error.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ from rlvr_verifiers.code.evalplus import FLOATS, plus_tests
 from rlvr_verifiers.code.fences import PYTHON, blocks
 from rlvr_verifiers.code.prelude import parsed, prompt_definitions
 from rlvr_verifiers.code.statement import checker, is_caseless, precision
-from rlvr_verifiers.code.suite import Call, Printed, Suite, Test
+from rlvr_verifiers.code.suite import Call, Judged, Printed, Suite, Test
 
 Fields = Mapping[str, Any]
 WRAPPERS = ("tests", "input_output", "ground_truth", "official_tests", "test_cases")
 """Fields that hold the tests as a whole."""
+NOTHING = "the problem's tests prove nothing"
 PARTS = ("public_tests", "private_tests", "generated_tests", "public_test_cases", "private_test_cases")
 """Fields that each hold a part of them."""
 
@@ -36,15 +39,28 @@ PARTS = ("public_tests", "private_tests", "generated_tests", "public_test_cases"
 def suite_of(problem: Problem) -> Suite:
     """The tests of a problem; ValueError where there are none, or in no form that is known."""
     given = _read(problem.answer)
-    fields = {**problem.meta, **(given if isinstance(given, Mapping) else {})}
-    found = None
-    if not isinstance(given, Mapping) and given is not None:
-        found = _of_value(given, fields, problem)
-    found = found or _of_fields(fields, problem)
+    own = given if isinstance(given, Mapping) else {}
+    fields = {**problem.meta, **own}
+    fault = ""
+    try:
+        found = _of_fields(own, fields, problem) if own else _of_value(given, fields, problem)
+    except ValueError as error:  # an answer in words, where the tests are in other fields
+        if not isinstance(given, str):
+            raise
+        found, fault = None, str(error)
+    if found is None or not _asserts(found):
+        found = _of_fields(fields, fields, problem) or found
     if found is None or not found.tests:
         seen = ", ".join(fields) or "none"
-        raise ValueError(f"no tests in a form that `code` knows (docs/code.md); fields: {seen}")
+        raise ValueError(fault or f"no tests in a form that `code` knows (docs/code.md); fields: {seen}")
+    if not _asserts(found):
+        raise ValueError(f"{NOTHING}: the tests assert nothing of the program (docs/code.md)")
     return _as_stated(found, problem, fields)
+
+
+def _asserts(suite: Suite) -> bool:
+    """Whether any of its tests could fail for what a program does."""
+    return any(not isinstance(test, Judged) or asserts.holds_assertion(test) for test in suite.tests)
 
 
 def _as_stated(suite: Suite, problem: Problem, fields: Fields) -> Suite:
@@ -109,20 +125,21 @@ def _of_value(value: Any, fields: Fields, problem: Problem) -> Suite | None:
     return None
 
 
-def _of_fields(fields: Fields, problem: Problem) -> Suite | None:
+def _of_fields(held: Fields, fields: Fields, problem: Problem) -> Suite | None:
+    """The tests in the fields `held`, read with the help of all `fields`."""
     for name, make in FORMS.items():
-        if (value := _read(fields.get(name))) not in (None, "", []):
+        if (value := _read(held.get(name))) not in (None, "", []):
             return make(value, fields, problem)
     for name in WRAPPERS:
-        value = _read(fields.get(name))
+        value = _read(held.get(name))
         found = (
-            _of_fields({**{k: v for k, v in fields.items() if k != name}, **value}, problem)
+            _of_fields(value, {**{k: v for k, v in fields.items() if k != name}, **value}, problem)
             if isinstance(value, Mapping)
             else _of_value(value, fields, problem)
         )
         if found is not None:
             return found
-    parts = [found for name in PARTS if (found := _of_part(_read(fields.get(name)), fields, problem))]
+    parts = [found for name in PARTS if (found := _of_part(_read(held.get(name)), fields, problem))]
     tests = tuple(test for part in parts for test in part.tests)
     entry, form = (parts[0].entry, parts[0].form) if parts else ("", "")
     return Suite(form=form, tests=tests, entry=entry, tolerance=tolerance_of(fields)) if parts else None
