@@ -326,7 +326,7 @@ def benchmarks(recipe: schema.Recipe, base_dir: Path, data: Path | None) -> list
     for name in recipe.eval.benchmarks:
         is_file = Path(name).suffix in READERS
         row = find(str(base_dir / Path(name).expanduser()) if is_file else name)
-        verifier = schema.Verifier.model_validate({"name": row.verifier, "timeout": row.timeout_s})
+        verifier = schema.Verifier.model_validate({"name": row.verifier})
         if is_file:
             asked = recipe.problems.model_dump(include={"question", "answer", "answer_after", "prompt"})
             verifier = recipe.verifier[0]

@@ -62,7 +62,7 @@ class Subject:
             own = self.recipe.verifier[0]
             if own.name == benchmark.verifier:
                 return own, Path(read_manifest(RunFolder(self.run)).base_dir)
-        return Verifier.model_validate({"name": benchmark.verifier, "timeout": benchmark.timeout_s}), Path()
+        return Verifier.model_validate({"name": benchmark.verifier}), Path()
 
     def folder(self, model_hash: str) -> Path:
         """Where records go: a run's own `evals`, else `evals/NAME-HASH` here."""

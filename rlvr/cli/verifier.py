@@ -28,7 +28,6 @@ app.command()(check)
 Name = Annotated[str, typer.Argument(help="Registered name, package.module:function or ./file.py:function.")]
 Options = Annotated[list[str] | None, typer.Option(help="An option of the verifier, KEY=VALUE; repeat it.")]
 ProblemJson = Annotated[Path | None, typer.Option(help="File with the problem: id, answer, messages, meta.")]
-Timeout = Annotated[str, typer.Option(help="Wall time of a check.")]
 Memory = Annotated[str, typer.Option(help="Address space of a check.")]
 
 PLUGIN = '''"""A verifier of your own.  Name it in a recipe as `./{name}.py:{name}`."""
@@ -128,7 +127,7 @@ def try_(
     file: Annotated[
         Path | None, typer.Option(help="JSONL: completion, answer and, if wanted, status.")
     ] = None,
-    timeout: Timeout = "5 s",
+    timeout: given.Timeout = None,
     memory: Memory = "2 GiB",
     unsafe: Unsafe = False,
 ) -> None:
@@ -164,7 +163,7 @@ def explain(
     file: Annotated[
         Path | None, typer.Option(help="File with the completion, instead of --completion.")
     ] = None,
-    timeout: Timeout = "5 s",
+    timeout: given.Timeout = None,
     memory: Memory = "2 GiB",
     unsafe: Unsafe = False,
 ) -> None:

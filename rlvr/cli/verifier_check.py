@@ -31,7 +31,7 @@ def check(
     answer: Annotated[str, typer.Option(help="Field of the answer, or of the tests.")] = "answer",
     option: Annotated[list[str] | None, typer.Option(help="Of the verifier, KEY=VALUE; repeat it.")] = None,
     limit: Annotated[int | None, typer.Option(help="So many rows at most.", min=1)] = None,
-    timeout: Annotated[str, typer.Option(help="Wall time of a check.")] = "60 s",
+    timeout: given.Timeout = None,
     memory: Annotated[str, typer.Option(help="Address space of a check.")] = "2 GiB",
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.", min=1)] = None,
     unsafe: Unsafe = False,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,17 +18,31 @@ if TYPE_CHECKING:
     from rlvr.verify.pool import Pool, Spec
 
 
-def spec(name: str, options: Sequence[str], timeout: str, memory: str) -> Spec:
-    """The verifier `name` with options KEY=VALUE, `5 s` and `2 GiB`."""
+Timeout = Annotated[str | None, typer.Option(help="Wall time of a check; by default the verifier's own.")]
+
+
+def spec(name: str, options: Sequence[str], timeout: str | None, memory: str) -> Spec:
+    """The verifier `name` with options KEY=VALUE, `5 s` (None: the verifier's own) and `2 GiB`."""
     from rlvr.recipe.units import parse_bytes, parse_seconds
     from rlvr.verify.pool import Spec
 
-    try:
-        timeout_s, memory_bytes = float(parse_seconds(timeout)), int(parse_bytes(memory))
-    except ValueError as error:
-        raise VerifierError(f"--timeout or --memory: {error}") from error
+    timeout_s = None if timeout is None else _quantity("--timeout", timeout, parse_seconds)
+    memory_bytes = int(_quantity("--memory", memory, parse_bytes))
     pairs = dict(_pair(one) for one in options)
     return Spec(name=name, options=pairs, timeout_s=timeout_s, memory_bytes=memory_bytes)
+
+
+def _quantity(option: str, given: str, parse: Callable[[Any], Any]) -> float:
+    """A positive number with a unit, or in seconds or bytes without; VerifierError names the option."""
+    text = given.strip()
+    is_bare = text.replace(".", "", 1).isdecimal()
+    try:
+        parsed = float(text) if is_bare else float(parse(text))
+    except ValueError as error:
+        raise VerifierError(f"{option}: {error}") from error
+    if not 0 < parsed < math.inf:
+        raise VerifierError(f"{option} {given}: must be > 0")
+    return parsed
 
 
 @contextmanager

@@ -40,8 +40,6 @@ class Benchmark:
     """Name or text of the prompt."""
     verifier: str = "math"
     """Name of the verifier."""
-    timeout_s: float = 5.0
-    """Wall time of a check."""
     aliases: tuple[str, ...] = ()
     """Folders of the data folder that may hold it: `folder` or `folder:split`."""
 
@@ -140,7 +138,6 @@ BENCHMARKS = {
             prompt="Complete this Python function. Answer with all of it in a code block.\n"
             "```python\n{question}\n```",
             verifier="code",
-            timeout_s=60.0,
             n=164,
             aliases=("humaneval",),
             about="Python functions from their docstrings, with tests",
@@ -153,7 +150,6 @@ BENCHMARKS = {
             answer="{test_list}",
             prompt="{question}\nAnswer with the program in a code block (```python).",
             verifier="code",
-            timeout_s=60.0,
             n=500,
             about="short Python functions from a sentence, three tests each, tests shown",
         ),

@@ -17,8 +17,8 @@ class Verifier(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True, allow_inf_nan=False)
     name: str
     """A registered name, `package.module:function`, or `./file.py:function` relative to the recipe."""
-    timeout: Seconds = 5.0
-    """Wall time a check may take before its worker is killed."""
+    timeout: Seconds | None = None
+    """Wall time a check may take before its worker is killed; null: the verifier's own (5 s; `code` 60 s)."""
     memory: Bytes = 2 * 2**30
     """Address space a worker may use."""
     weight: float = Field(default=1.0, gt=0)
@@ -35,8 +35,8 @@ class Audit(BaseModel):
     """Named as a verifier is; stricter than the one that trains, or of another kind."""
     share: float = Field(default=0.1, gt=0, le=1)
     """Share of a step's completions that it checks, drawn by the run's seed."""
-    timeout: Seconds = 5.0
-    """Wall time a check may take before its worker is killed."""
+    timeout: Seconds | None = None
+    """Wall time a check may take before its worker is killed; null: the verifier's own (5 s; `code` 60 s)."""
     memory: Bytes = 2 * 2**30
     """Address space a worker may use."""
 

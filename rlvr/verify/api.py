@@ -3,12 +3,14 @@
 Before the star stands what it asks for: any of `completion, answer, problem, sandbox, seed`; after the star
 what a recipe may set, typed and checked from the signature.  The function returns bool, float or Verdict.
 `@verifier(explain=function)` adds what `rlvr verifier explain` shows a person whose reward looks wrong,
-`@verifier(trials=function)` what `rlvr verifier check` tries on each problem of a data set.
+`@verifier(trials=function)` what `rlvr verifier check` tries on each problem of a data set,
+`@verifier(timeout_s=60)` how long a check may take where neither recipe nor command line says it.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, overload
@@ -21,6 +23,9 @@ __all__ = ["OFFERED", "Explain", "Problem", "Status", "Trials", "Verdict", "Veri
 
 OFFERED = ("completion", "answer", "problem", "sandbox", "seed")
 """What a verifier may ask for, by name."""
+
+TIMEOUT_S = 5.0
+"""Wall time of a check where the author says no other."""
 
 P = ParamSpec("P")
 R = TypeVar("R", bound="bool | float | Verdict")
@@ -60,6 +65,8 @@ class Verifier(Generic[P, R]):
     """Says how its verdict on a completion comes about, where the author wrote that down."""
     trials: Trials | None = None
     """Says what to try on a problem, to see whether its tests are any good."""
+    timeout_s: float = TIMEOUT_S
+    """Wall time of a check where nobody says another."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function itself, in this process and without limits (for tests and for other verifiers)."""
@@ -82,9 +89,9 @@ def verifier(function: Callable[P, R], /) -> Verifier[P, R]:
 
 @overload
 def verifier(
-    *, explain: Explain | None = None, trials: Trials | None = None
+    *, explain: Explain | None = None, trials: Trials | None = None, timeout_s: float = TIMEOUT_S
 ) -> Callable[[Callable[P, R]], Verifier[P, R]]:
-    """As `@verifier(explain=function, trials=function)`."""
+    """As `@verifier(explain=function, trials=function, timeout_s=60)`."""
 
 
 def verifier(
@@ -93,6 +100,7 @@ def verifier(
     *,
     explain: Explain | None = None,
     trials: Trials | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Verifier[P, R] | Callable[[Callable[P, R]], Verifier[P, R]]:
     """Make a verifier of `function`; VerifierError names what is wrong with its signature.
 
@@ -100,12 +108,18 @@ def verifier(
     bare `*`, for single options of the verifier's own.  `trials` takes the problem alone.
     """
     if function is None:
-        return lambda decorated: _made(decorated, explain, trials)
-    return _made(function, explain, trials)
+        return lambda decorated: _made(decorated, explain, trials, timeout_s)
+    return _made(function, explain, trials, timeout_s)
 
 
-def _made(function: Callable[P, R], explain: Explain | None, trials: Trials | None) -> Verifier[P, R]:
+def _made(
+    function: Callable[P, R], explain: Explain | None, trials: Trials | None, timeout_s: float
+) -> Verifier[P, R]:
     _refuse_unusable(function, "verifier")
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
+        raise VerifierError(
+            f"{_where(function, 'verifier')}: timeout_s = {timeout_s!r} is no number of seconds, > 0."
+        )
     parameters = list(inspect.signature(function).parameters.values())
     for parameter in parameters:
         _refuse_parameter(_where(function, "verifier"), parameter)
@@ -122,6 +136,7 @@ def _made(function: Callable[P, R], explain: Explain | None, trials: Trials | No
         options=options,
         explain=explain,
         trials=trials,
+        timeout_s=float(timeout_s),
     )
 
 

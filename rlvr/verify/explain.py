@@ -51,11 +51,12 @@ def explained(
     verifier.configured(spec.options)
     if verifier.explain is None:
         return []
+    timeout_s = spec.timeout_s or verifier.timeout_s
     request = {
         "name": spec.name,
         "options": dict(spec.options),
         "base_dir": os.path.abspath(spec.base_dir or "."),
-        "cpu_s": math.ceil(START_S + spec.timeout_s),
+        "cpu_s": math.ceil(START_S + timeout_s),
         "memory_bytes": spec.memory_bytes,
         "problem": wire.encode_problem(problem),
         "completion": completion,
@@ -63,7 +64,7 @@ def explained(
     }
     keeper = Keeper("rlvr-explain-")
     try:
-        return _asked(keeper.folder, json.dumps(request).encode(), spec.timeout_s)
+        return _asked(keeper.folder, json.dumps(request).encode(), timeout_s)
     finally:
         keeper.close()
 

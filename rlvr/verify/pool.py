@@ -31,8 +31,8 @@ class Spec:
     """Registered name, `package.module:function` or `./file.py:function`."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The verifier's own options."""
-    timeout_s: float = 5.0
-    """Wall time of a check before its worker is killed."""
+    timeout_s: float | None = None
+    """Wall time of a check before its worker is killed; None is the verifier's own."""
     memory_bytes: int = 2 * 2**30
     """Address space of a worker during the check."""
     weight: float = 1.0
@@ -156,15 +156,17 @@ class Pool:
 
     def _checked(self, slot: int, job: _Job) -> Verdict:
         spec = self._specs[job.spec_index]
+        timeout_s = 0.0
         try:
             worker = self._worker(slot)
+            timeout_s = spec.timeout_s or worker.timeouts[job.spec_index]
             verdict, is_spent = worker.check(
-                job.spec_index, job.problem_json, job.completion, job.seed, spec.timeout_s
+                job.spec_index, job.problem_json, job.completion, job.seed, timeout_s
             )
         except TimeoutError:
             is_spent = True
-            why = f"verifier `{spec.name}` gave no answer within {spec.timeout_s:g} s"
-            verdict = Verdict(score=0.0, status="timeout", why=why, seconds=spec.timeout_s)
+            why = f"verifier `{spec.name}` gave no answer within {timeout_s:g} s"
+            verdict = Verdict(score=0.0, status="timeout", why=why, seconds=timeout_s)
         except (LostError, VerifierError, OSError) as error:
             is_spent, verdict = True, wire.failed(f"verifier `{spec.name}`: {error}")
         if is_spent:

@@ -67,6 +67,8 @@ class WorkerProcess:
         wants = answer.get("wants")
         self.wants = frozenset(map(str, wants)) if isinstance(wants, list) else frozenset[str]()
         """What its verifiers ask for."""
+        self.timeouts: list[float] = [float(seconds) for seconds in answer["timeouts"]]
+        """Wall time of a check by each, where nobody says another."""
 
     @property
     def pid(self) -> int:

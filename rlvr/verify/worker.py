@@ -56,7 +56,8 @@ def main(channel_fd: int, parent_pid: int) -> None:
             _send(channel, {"failed": str(error)})
             return
         wants = sorted({name for check in checks for name in check.verifier.wants})
-        _send(channel, {"ready": os.getpid(), "wants": wants})
+        timeouts = [check.verifier.timeout_s for check in checks]
+        _send(channel, {"ready": os.getpid(), "wants": wants, "timeouts": timeouts})
         me = os.getpid()
         for line in iter(lines.readline, b""):
             request = json.loads(line)

@@ -44,7 +44,7 @@ def explain(
     return rows[:MOST_EXPLAINED]
 
 
-@verifier(explain=explain, trials=trials)
+@verifier(explain=explain, trials=trials, timeout_s=60)
 def code(
     completion: str,
     problem: Problem,
