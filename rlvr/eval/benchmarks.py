@@ -32,8 +32,8 @@ class Benchmark:
     """Split of the data set or generator."""
     question: str = "{question}"
     """Template over the row that gives the question."""
-    answer: str = "{answer}"
-    """Template over the row that gives the answer."""
+    answer: str | None = "{answer}"
+    """Template over the row that gives the answer; None: other fields hold the tests."""
     answer_after: str | None = None
     """Keep what follows the last such marker in the answer."""
     prompt: str = "boxed"

@@ -104,7 +104,7 @@ class _Reading:
 
     name: str
     question: str
-    answer: str
+    answer: str | None
     answer_after: str | None
     prompt: str
     system: str | None
@@ -113,7 +113,9 @@ class _Reading:
         turns = _chat(fields["messages"]) if "messages" in fields else self._ask(fields)
         asked = (names(self.question) or [""])[0]
         hidden = {"messages", asked if self.question == f"{{{asked}}}" else ""}
-        meta = {k: v for k, v in fields.items() if k not in hidden and _is_small(v)}
+        own = fields.get("meta")
+        held = {**fields, **(own if isinstance(own, Mapping) else {})}
+        meta = {k: v for k, v in held.items() if k not in hidden and _is_small(v)}
         answer = self._answer(fields) if needs_answer else None
         return Problem(id=problem_id, messages=turns, answer=answer, source=self.name, meta=meta)
 
@@ -126,6 +128,8 @@ class _Reading:
         return messages(question, self.prompt, self.system)
 
     def _answer(self, fields: Mapping[str, Any]) -> Any:
+        if self.answer is None:
+            return None
         answer = fill(self.answer, fields)
         if self.answer_after is not None:
             before, marker, after = str(answer).rpartition(self.answer_after)
@@ -147,7 +151,7 @@ def open_source(
     split: str = "train",
     revision: str | None = None,
     question: str = "{question}",
-    answer: str = "{answer}",
+    answer: str | None = "{answer}",
     answer_after: str | None = None,
     prompt: str = "plain",
     system: str | None = None,
@@ -213,10 +217,10 @@ def worked_source(
     return tuple(_read_all(reading.name, rows, work))
 
 
-def refuse_templates(**templates: str) -> None:
-    """ProblemsError where a template, by its key, reads nothing of a row."""
+def refuse_templates(**templates: str | None) -> None:
+    """ProblemsError where a template, by its key, reads nothing of a row; None is no template."""
     for key, template in templates.items():
-        if not names(template):
+        if template is not None and not names(template):
             raise ProblemsError(
                 f"problems.{key} = `{template}` names no field of the row, so all rows would share it; "
                 f"write `{{{template if template.isidentifier() else key}}}`"
@@ -227,7 +231,7 @@ def _reading(
     source: str,
     split: str,
     question: str,
-    answer: str,
+    answer: str | None,
     answer_after: str | None,
     prompt: str,
     system: str | None,

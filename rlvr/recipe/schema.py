@@ -93,8 +93,8 @@ class Problems(BaseModel):
     """Branch, tag or commit of the hub data set."""
     question: str = "{question}"
     """Template over the row's fields that gives the question; a row field `messages` is used as it is."""
-    answer: str = "{answer}"
-    """Field or template that gives the answer; a bare `{field}` keeps lists and numbers as they are."""
+    answer: str | None = "{answer}"
+    """Template of the answer; a bare `{field}` keeps lists and numbers; null: other fields hold the tests."""
     answer_after: str | None = None
     """Keep only what follows the last such marker in the answer (`####` for GSM8K)."""
     prompt: str = "plain"

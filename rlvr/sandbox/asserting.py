@@ -1,8 +1,7 @@
 """Counts the assertions that a test file comes to: one that evaluates none proves nothing of a program.
 
-An assertion is what can fail by what it looks at: an `assert` of more than constants, a call of something
-named `assert...` or `raises`, and an `if`, `try`, `while` or `match` in which something is raised or the tests
-end.
+An assertion can fail by what it looks at: an `assert` of more than constants, a call of something named
+`assert...` or `raises`, and an `if`, `try`, `while` or `match` in which something is raised or the tests end.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ PARTS = ("public_tests", "private_tests", "generated_tests", "public_test_cases"
 
 def suite_of(problem: Problem) -> Suite:
     """The tests of a problem; ValueError where there are none, or in no form that is known."""
-    given = _read(problem.answer)
+    given = _read(problem.meta.get("answer") if problem.answer is None else problem.answer)
     own = given if isinstance(given, Mapping) else {}
     fields = {**problem.meta, **own}
     fault = ""

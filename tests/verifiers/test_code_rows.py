@@ -1,0 +1,34 @@
+"""The rows that docs/code.md shows can be trained on as they stand there."""
+
+from pathlib import Path
+
+import pytest
+from rlvr_verifiers.code import code
+from rlvr_verifiers.code.trials import trials
+
+from rlvr.errors import ProblemsError
+from rlvr.problems.sources import open_source
+
+PAGE = (Path(__file__).parents[2] / "docs" / "code.md").read_text(encoding="utf-8")
+
+
+def test_every_row_of_the_page_is_read_and_its_solution_is_right(sandbox, tmp_path):
+    rows = PAGE.partition("```jsonl\n")[2].partition("```")[0]
+    (tmp_path / "mine.jsonl").write_text(rows)
+    problems = list(open_source(source="./mine.jsonl", answer=None, base_dir=tmp_path))
+    assert len(problems) == 9
+    for problem in problems:
+        golds, probes, _ = trials(problem)
+        assert code(golds[0], problem, sandbox).status == "right", problem.id
+        assert not [label for label, text in probes.items() if code(text, problem, sandbox).score], problem.id
+    with pytest.raises(ProblemsError, match="no field `answer`"):
+        open_source(source="./mine.jsonl", base_dir=tmp_path)
+
+
+def test_tests_in_the_meta_of_a_row_are_found(sandbox, tmp_path):
+    row = '{"question": "?", "meta": {"test_list": ["assert f(1) == 2"]}}'
+    (tmp_path / "mine.jsonl").write_text(row)
+    [problem] = open_source(source="./mine.jsonl", answer=None, base_dir=tmp_path)
+    assert problem.answer is None
+    assert code("```python\ndef f(x): return x + 1\n```", problem, sandbox).status == "right"
+    assert code("```python\ndef f(x): return x\n```", problem, sandbox).status == "wrong"
