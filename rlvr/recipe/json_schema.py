@@ -40,9 +40,11 @@ def _algorithm(section: dict[str, Any]) -> None:
 
 
 def _with_units(key: dict[str, Any], units: Iterable[str]) -> dict[str, Any]:
-    number = {"type": key["type"], "exclusiveMinimum": 0}
+    kinds = [one["type"] for one in key.get("anyOf", [key])]
+    number = {"type": kinds[0], "exclusiveMinimum": 0}
+    null = [{"type": "null"}] if "null" in kinds else []
     text = {"type": "string", "pattern": rf"^\s*\d+(\.\d+)?\s*({'|'.join(units)})\s*$"}
-    return {"description": key["description"], "default": key["default"], "anyOf": [number, text]}
+    return {"description": key["description"], "default": key["default"], "anyOf": [number, text, *null]}
 
 
 def _with_short_form(key: dict[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 from rlvr.errors import SandboxError
+from rlvr.sandbox.asserting import Assertions
 
 __all__ = [
+    "Assertions",
     "Isolation",
     "Judgement",
     "Opaque",

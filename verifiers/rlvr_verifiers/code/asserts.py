@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from rlvr.sandbox.asserting import Assertions
+from rlvr.sandbox.api import Assertions
 from rlvr_verifiers.code import pytest_files
 from rlvr_verifiers.code.prelude import IMPORTS, unbound
 from rlvr_verifiers.code.pytest_files import uses_pytest
