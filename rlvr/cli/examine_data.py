@@ -71,10 +71,10 @@ def _problems(loaded: Loaded, section: str, spec: Problems) -> Findings:
 def _templates(loaded: Loaded, section: str, spec: Problems) -> dict[str, str]:
     """What reads the rows of a section, by key."""
     warm = loaded.recipe.warm_start
-    other = {"warm_start.solution": warm.solution} if warm else {}
-    return {f"{section}.question": spec.question} | (
-        {"problems.answer": spec.answer} if section == "problems" else other
-    )
+    read = {f"{section}.question": spec.question}
+    if section == "problems":
+        return read | ({"problems.answer": spec.answer} if spec.answer is not None else {})
+    return read | ({"warm_start.solution": warm.solution} if warm else {})
 
 
 def _read(loaded: Loaded, section: str, spec: Problems) -> None:
