@@ -74,7 +74,7 @@ def test_keys_go_into_a_short_form(tmp_path: Path) -> None:
 def test_an_audit_is_named_or_written_out(tmp_path: Path) -> None:
     text = "model: x\nproblems: story\naudit: exact\n"
     audit = loaded(tmp_path, "audit.share=0.5", "audit.strip=false", text=text).recipe.audit
-    assert (audit.name, audit.share, audit.timeout) == ("exact", 0.5, 5.0)
+    assert (audit.name, audit.share, audit.timeout) == ("exact", 0.5, None)
     assert (audit.verifier.name, audit.verifier.model_extra) == ("exact", {"strip": False})
     assert loaded(tmp_path, "audit=null", text=text).recipe.audit is None
 
