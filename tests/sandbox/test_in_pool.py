@@ -1,9 +1,14 @@
 """The sandbox inside verifier workers: its servers stay warm from check to check, and go with the worker."""
 
 import os
+import subprocess
+import sys
+
+import pytest
 
 from rlvr.types import Message, Problem
 from rlvr.verify.pool import Pool, Spec
+from tests.checkout import ROOT
 from tests.sandbox.traces import below, gone
 
 PLUGIN = """
@@ -27,3 +32,14 @@ def test_servers_stay_warm_and_what_a_plugin_starts_does_not(tmp_path):
         assert len(set(found)) == 1, "the same server"
         assert found[0].startswith("42 [")
     assert gone(family, within_s=2.0)
+
+
+@pytest.mark.parametrize(("completion", "status"), [("print(6 * 7)", "right"), ("print(6)", "wrong")])
+def test_the_verifier_of_the_docs_runs(tmp_path, completion, status):
+    page = (ROOT / "docs/sandbox.md").read_text(encoding="utf-8")
+    (tmp_path / "prints.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    command = [sys.executable, "-m", "rlvr.cli.app", "verifier", "try", "./prints.py:prints"]
+    given = ["--completion", completion, "--answer", "42"]
+    done = subprocess.run([*command, *given], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[1] == status

@@ -95,7 +95,17 @@ def from_file(code: str, entry: str, helpers: str) -> tuple[tuple[Test, ...], st
 @lru_cache(maxsize=16 * REMEMBERED)
 def holds_assertion(test: Judged) -> bool:
     """Whether there is anything in a test that could fail."""
-    return Assertions(ast.parse(f"{test.setup}\n{test.code}")).held > 0
+    return Assertions(_tree(test)).held > 0
+
+
+def _tree(test: Judged) -> ast.Module:
+    text = f"{test.setup}\n{test.code}"
+    try:
+        return ast.parse(text)
+    except (
+        SystemError
+    ):  # CPython counts the depth of all threads together (gh-106905): one of them was parsing
+        return ast.parse(text)
 
 
 def asks_itself(test: Test, entry: str) -> int:
@@ -103,7 +113,7 @@ def asks_itself(test: Test, entry: str) -> int:
     if not isinstance(test, Judged):
         return 0
     own = {CANDIDATE, *([entry] if entry else [])} | lacking(test)
-    tree = ast.parse(f"{test.setup}\n{test.code}")
+    tree = _tree(test)
     compared = [node for node in ast.walk(tree) if isinstance(node, ast.Compare)]
     return sum(all(_calls_one_of(side, own) for side in (n.left, *n.comparators)) for n in compared)
 
@@ -111,7 +121,7 @@ def asks_itself(test: Test, entry: str) -> int:
 def lacking(test: Test) -> set[str]:
     """The names that a test wants of the program."""
     if isinstance(test, Judged):
-        tree = ast.parse(f"{test.setup}\n{test.code}")
+        tree = _tree(test)
         taken = {
             a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names if _is_ours(n)
         }
