@@ -15,7 +15,7 @@ from typing import Any
 
 from rlvr.sandbox.api import Assertions
 from rlvr_verifiers.code import pytest_files
-from rlvr_verifiers.code.prelude import IMPORTS, unbound
+from rlvr_verifiers.code.prelude import IMPORTS, parse, unbound
 from rlvr_verifiers.code.pytest_files import uses_pytest
 from rlvr_verifiers.code.suite import Call, Judged, Test
 
@@ -99,13 +99,7 @@ def holds_assertion(test: Judged) -> bool:
 
 
 def _tree(test: Judged) -> ast.Module:
-    text = f"{test.setup}\n{test.code}"
-    try:
-        return ast.parse(text)
-    except (
-        SystemError
-    ):  # CPython counts the depth of all threads together (gh-106905): one of them was parsing
-        return ast.parse(text)
+    return parse(f"{test.setup}\n{test.code}")
 
 
 def asks_itself(test: Test, entry: str) -> int:
@@ -170,7 +164,7 @@ MADE: dict[str, Callable[..., Any]] = {"set": set, "frozenset": frozenset, "tupl
 
 def _parsed(code: str) -> ast.Module:
     try:
-        return ast.parse(code)
+        return parse(code)
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"the problem's tests are no Python: {error}") from error
 
@@ -277,7 +271,9 @@ def _told(tree: ast.Module) -> str:
                 test.left = ast.NamedExpr(target=names[0], value=test.left)
                 test.comparators = [ast.NamedExpr(target=names[1], value=test.comparators[0])]
                 text = f"{said!r} + repr(_got_)[:120] + ', expected ' + repr(_expected_)[:120]"
-                node.msg = ast.parse(text, mode="eval").body
+                (said_instead,) = parse(text).body
+                assert isinstance(said_instead, ast.Expr)
+                node.msg = said_instead.value
     return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
 
 

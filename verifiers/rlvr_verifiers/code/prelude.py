@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import ast
 import builtins
+import threading
 from collections.abc import Iterable
 
+PARSING = threading.Lock()
+"""Before 3.11.8, CPython counts the depth of all threads' trees together (gh-106905) and fails at random."""
 MOST_CHARACTERS = 2**17
 """Longer texts are left as they are."""
 NAMES = {
@@ -48,12 +51,18 @@ IMPORTS = {module: f"import {module}" for module in {*MODULES, *NAMES}} | {
 """By name, how it is imported."""
 
 
+def parse(source: str) -> ast.Module:
+    """`ast.parse`, one thread at a time."""
+    with PARSING:
+        return ast.parse(source)
+
+
 def parsed(source: str) -> ast.Module | None:
     """The tree of a text that nobody trusts; None where it is none, too long or too deep."""
     if len(source) > MOST_CHARACTERS:
         return None
     try:
-        return ast.parse(source)
+        return parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
