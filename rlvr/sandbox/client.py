@@ -36,11 +36,12 @@ class NoRoomError(SandboxError):
 class ForkServer:
     """One server in one tier.  SandboxError says what it could not build, or that it was lost."""
 
-    def __init__(self, tier: Tier, preload: Sequence[str] = ()) -> None:
+    def __init__(self, tier: Tier, preload: Sequence[str] = (), *, judges: bool = False) -> None:
         self.tier = tier
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         script = str(Path(__file__).with_name("server.py"))
-        environment = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
+        # Functions of shared libraries that are bound at the start need not be bound by every child.
+        environment = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "LD_BIND_NOW": "1"}
         environment |= dict.fromkeys(("HOME", "TMPDIR"), home(tier))
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         with theirs:
@@ -55,7 +56,7 @@ class ForkServer:
                 env=environment,
             )
         packages = [path for path in sys.path if path.endswith(PACKAGES) and os.path.isdir(path)]
-        config = {"tier": tier, "preload": list(preload), "packages": packages}
+        config = {"tier": tier, "preload": list(preload), "judges": judges, "packages": packages}
         self.is_lost = False
         self.is_busy = False
         """Whether a run of it was not seen to end: what it says next would be read as said of another."""

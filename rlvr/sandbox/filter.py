@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rlvr.sandbox.kernel import MACHINES
 
@@ -65,8 +65,7 @@ OPENED, OPENED_MASK = (0, 1, 2, 0x201, 0x202), 0x203
 """To read, to write or both; O_TRUNC to write alone, as Landlock minds it from ABI 3 on only."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """One argument that must have one of some values, in its lower 32 bits."""
 
     argument: int
@@ -132,67 +131,84 @@ class Filter:
             struct.pack_into("<I", self.instructions, at, pid)
 
 
+class Code:
+    """A filter's program, written from its last instruction to its first: where it jumps to is known."""
+
+    def __init__(self) -> None:
+        self._back: list[Instruction] = []
+        self._returns: dict[int, int] = {}
+
+    def program(self) -> list[Instruction]:
+        """In the order that it runs."""
+        return self._back[::-1]
+
+    def put(self, code: int, value: int) -> int:
+        """An instruction that goes on with the one put before it; its place."""
+        self._back.append((code, 0, 0, value))
+        return len(self._back) - 1
+
+    def jump(self, code: int, value: int, yes: int, no: int) -> int:
+        """A comparison, and the places where it goes on."""
+        here = len(self._back)
+        self._back.append((code, here - yes - 1, here - no - 1, value))
+        return here
+
+    def end(self, value: int) -> int:
+        """The place that returns a value: one for all."""
+        if value not in self._returns:
+            self._returns[value] = self.put(RETURN, value)
+        return self._returns[value]
+
+
 def _program(machine: str) -> list[Instruction]:
-    head = [
-        (LOAD, 0, 0, 4),  # the architecture: the 32-bit entry has numbers of its own
-        (JUMP_EQUAL, 1, 0, ARCHITECTURES[machine]),
-        (RETURN, 0, 0, KILL),
-        (LOAD, 0, 0, 0),  # the number
-        (JUMP_FROM, 0, 1, X32),
-        (RETURN, 0, 0, KILL),
-    ]
-    return head + _tree(list(_ranges(machine)))
+    code = Code()
+    for value in (KILL, ABSENT, DONE, REFUSE, ALLOW):
+        code.end(value)
+    tree = _tree(code, list(_ranges(machine)))
+    code.jump(JUMP_FROM, X32, code.end(KILL), tree)
+    number = code.put(LOAD, 0)
+    code.jump(JUMP_EQUAL, ARCHITECTURES[machine], number, code.end(KILL))
+    code.put(LOAD, 4)  # the architecture: the 32-bit entry has numbers of its own
+    return code.program()
 
 
-def _ranges(machine: str) -> Iterator[tuple[int, list[Instruction]]]:
-    """First number of each range, and what is done from there on."""
+def _ranges(machine: str) -> Iterator[tuple[int, str | int]]:
+    """First number of each range, and what is done from there on: the name of a call to check, or an end."""
     column = MACHINES.index(machine)
     by_number = {number: name for name, pair in ALLOWED.items() if (number := pair[column]) is not None}
-    last: list[Instruction] = []
+    last: str | int = 0
     for number in range(FIRST_UNKNOWN + 1):
         name = by_number.get(number)
         absent = number in (CLONE3, FIRST_UNKNOWN)
-        code = _checked(CHECKS.get(name, ())) if name else [(RETURN, 0, 0, ABSENT if absent else REFUSE)]
-        if code != last:
-            yield number, code
-        last = code
+        done = (name if name in CHECKS else ALLOW) if name else ABSENT if absent else REFUSE
+        if done != last:
+            yield number, done
+        last = done
 
 
-def _checked(checks: tuple[Check, ...]) -> list[Instruction]:
-    code: list[Instruction] = []
-    for check in checks:
-        code.append((LOAD, 0, 0, 16 + 8 * check.argument + 4 * check.word))
-        if check.mask != 0xFFFFFFFF:
-            code.append((AND, 0, 0, check.mask))
-        rest = len(check.values)
-        if check.is_refused:
-            code += [
-                (JUMP_EQUAL, rest - 1 - at, at + 1 == rest, value) for at, value in enumerate(check.values)
-            ]
-            code.append((RETURN, 0, 0, REFUSE))
-            continue
-        refusal: list[Instruction] = [(RETURN, 0, 0, REFUSE)]
+def _tree(code: Code, ranges: list[tuple[int, str | int]]) -> int:
+    """The place that finds the range of a number and goes on there."""
+    if len(ranges) == 1:
+        done = ranges[0][1]
+        return code.end(done) if isinstance(done, int) else _checked(code, CHECKS[done])
+    middle = len(ranges) // 2
+    low, high = _tree(code, ranges[:middle]), _tree(code, ranges[middle:])
+    return code.jump(JUMP_FROM, ranges[middle][0], high, low)
+
+
+def _checked(code: Code, checks: tuple[Check, ...]) -> int:
+    """The place that lets a call through where all checks hold."""
+    following = code.end(ALLOW)
+    for check in reversed(checks):
+        fails = code.end(REFUSE)
         if check.unless is not None:
             argument, value = check.unless
-            refusal = [
-                (LOAD, 0, 0, 16 + 8 * argument),
-                (JUMP_EQUAL, 0, 1, value),
-                (RETURN, 0, 0, DONE),
-                *refusal,
-            ]
-        past = rest - 1 + len(refusal)
-        code += [(JUMP_EQUAL, past - at, 0, value) for at, value in enumerate(check.values)]
-        code += refusal
-    return [*code, (RETURN, 0, 0, ALLOW)]
-
-
-def _tree(ranges: list[tuple[int, list[Instruction]]]) -> list[Instruction]:
-    if len(ranges) == 1:
-        return ranges[0][1]
-    middle = len(ranges) // 2
-    low, high = _tree(ranges[:middle]), _tree(ranges[middle:])
-    first = ranges[middle][0]
-    if len(low) < 256:
-        return [(JUMP_FROM, len(low), 0, first), *low, *high]
-    # A conditional jump reaches 255 instructions: past that, an unconditional one.
-    return [(JUMP_FROM, 0, 1, first), (0x05, 0, 0, len(low)), *low, *high]
+            code.jump(JUMP_EQUAL, value, code.end(DONE), fails)
+            fails = code.put(LOAD, 16 + 8 * argument)
+        yes, no = (fails, following) if check.is_refused else (following, fails)
+        for value in reversed(check.values):
+            no = code.jump(JUMP_EQUAL, value, yes, no)
+        if check.mask != 0xFFFFFFFF:
+            code.put(AND, check.mask)
+        following = code.put(LOAD, 16 + 8 * check.argument + 4 * check.word)
+    return following

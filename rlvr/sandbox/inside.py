@@ -14,7 +14,6 @@ import linecache
 import os
 import re
 import sys
-import threading
 import traceback
 import types
 from collections.abc import Callable
@@ -40,13 +39,23 @@ def run_program() -> int:
     code = _ran(lambda: _execute(source, module, "main.py"))
     # As an interpreter ends: wait for its threads, then what was registered, then what was not written yet.
     if _thread._count():
-        code = _ran(lambda: getattr(threading, "_shutdown", int)()) or code
+        code = _ran(lambda: getattr(sys.modules.get("threading"), "_shutdown", int)()) or code
     code = _ran(lambda: getattr(atexit, "_run_exitfuncs", int)()) or code
     code = _ran(lambda: _flush(*vars(module).values())) or code
     if any(word in source for word in NOTICES_ITS_END):
         del module
         code = _ran(_collect) or code
     return code
+
+
+def rehearse(source: bytes) -> None:
+    """Run a program of ours in the server: what is written to in memory at first, no child need copy."""
+    before = sys.modules["__main__"]
+    module = _module("__main__", source)
+    _ran(lambda: _execute(source, module, "main.py"))
+    _ran(lambda: _flush(*vars(module).values()))
+    sys.modules["__main__"] = before
+    linecache.clearcache()
 
 
 def serve_functions() -> int:

@@ -14,10 +14,11 @@ import json
 import os
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from rlvr.sandbox.api import Isolation, Judgement, Outcome, Reply, RunStatus, SandboxError, Tier
 from rlvr.sandbox.client import ForkServer, NoRoomError, Run
@@ -28,6 +29,9 @@ from rlvr.sandbox.walls import Limits
 HEAVY = ("numpy", "sympy")
 """Loaded beforehand by the server for programs that import one of them."""
 NAMES_HEAVY = re.compile(rf"\b(?:{'|'.join(HEAVY)})\b")
+Loaded: TypeAlias = tuple[bool, bool]
+"""What a server has loaded beforehand: whether `HEAVY`, whether what a judge needs."""
+PLAIN: Loaded = (False, False)
 KERNEL_DOOR = "kernel: shared with this machine; a hole in it is a way out, as this is no virtual machine"
 DOORS: dict[Tier, tuple[str, ...]] = {
     "A": (KERNEL_DOOR,),
@@ -74,7 +78,7 @@ class LocalSandbox:
         self._wanted: tuple[Tier, ...] = (tier,) if tier else ("A", "B")
         self._found: Tier | None = None
         self._doors: tuple[str, ...] = ()
-        self._idle: dict[bool, list[ForkServer]] = {False: [], True: []}
+        self._idle: defaultdict[Loaded, list[ForkServer]] = defaultdict(list)
         self._all: set[ForkServer] = set()
         self._lock = threading.RLock()
         self._owner = os.getpid()
@@ -114,7 +118,7 @@ class LocalSandbox:
             for server in self._all:
                 server.close()
             self._all.clear()
-            self._idle = {False: [], True: []}
+            self._idle.clear()
 
     def run(
         self,
@@ -191,7 +195,7 @@ class LocalSandbox:
             whole = json.dumps({**order, "public": sorted(words.intersection(program.public))}).encode()
             if len(whole) > FRAME_BYTES:
                 raise SandboxError(f"the tests are larger than {FRAME_BYTES >> 20} MiB")
-            with self._server(order["tests"]) as server:
+            with self._server(order["tests"], judges=True) as server:
                 run = Run(server, "judge", limits, whole, judged=program.handed_over())
                 try:
                     run.is_up()
@@ -206,19 +210,19 @@ class LocalSandbox:
         return _judgement(found, ended, dead)
 
     @contextmanager
-    def _server(self, source: str) -> Iterator[ForkServer]:
+    def _server(self, source: str, *, judges: bool = False) -> Iterator[ForkServer]:
         """A server of the tier for this thread alone."""
         tier = self.tier
-        is_heavy = imports_heavy(source)
+        loaded = (imports_heavy(source), judges)
         with self._lock:
             if self._owner != os.getpid():  # a fork of us: the servers are our parent's
-                self._owner, self._all, self._idle = os.getpid(), set(), {False: [], True: []}
-            idle = self._idle[is_heavy]
+                self._owner, self._all, self._idle = os.getpid(), set(), defaultdict(list)
+            idle = self._idle[loaded]
             server = idle.pop() if idle else None
         if server is None or not server.is_alive():
             if server is not None:
                 self._drop(server)
-            server = self._started(tier, is_heavy)
+            server = self._started(tier, loaded)
         try:
             yield server
         finally:
@@ -226,10 +230,11 @@ class LocalSandbox:
                 self._drop(server)
             else:
                 with self._lock:
-                    self._idle[is_heavy].append(server)
+                    self._idle[loaded].append(server)
 
-    def _started(self, tier: Tier, is_heavy: bool) -> ForkServer:
-        server = ForkServer(tier, HEAVY if is_heavy else ())
+    def _started(self, tier: Tier, loaded: Loaded) -> ForkServer:
+        is_heavy, judges = loaded
+        server = ForkServer(tier, HEAVY if is_heavy else (), judges=judges)
         with self._lock:
             self._all.add(server)
         return server
@@ -243,14 +248,14 @@ class LocalSandbox:
         """The first tier wanted that can be built and from which the probe does not get out."""
         for tier in self._wanted:
             try:
-                server = self._started(tier, False)
+                server = self._started(tier, PLAIN)
             except SandboxError as error:
                 self.refusals.append(str(error))
                 continue
             open_ones = _found_open(server) if tier != "none" else []
             if not open_ones:
                 self._doors = _doors(tier, server)
-                self._idle[False].append(server)
+                self._idle[PLAIN].append(server)
                 return tier
             self.refusals.append(f"tier {tier}: a program could {', '.join(open_ones)}")
             self._drop(server)

@@ -15,11 +15,11 @@ import json
 import os
 import select
 import signal
-import socket
 import struct
 import sys
 import time
 import types
+from _socket import CMSG_SPACE, socket
 from typing import NoReturn
 
 if __name__ == "__main__":  # Our package without its door, which would import the whole of it.
@@ -27,7 +27,7 @@ if __name__ == "__main__":  # Our package without its door, which would import t
     _package.__path__ = [os.path.dirname(os.path.dirname(os.path.realpath(__file__)))]
     sys.modules["rlvr"] = _package
 
-from rlvr.sandbox import inside, judging, kernel
+from rlvr.sandbox import inside, kernel
 from rlvr.sandbox.walls import RULES_FD, Limits, Walls
 
 ORDER = struct.Struct("<BddQ")
@@ -36,15 +36,26 @@ ENDED = struct.Struct("<BidQ")
 """Who ended it (an index of ENDS), its exit code or minus its signal, CPU seconds, peak of memory in KiB."""
 ENDS = ("itself", "cpu", "wall", "asked", "unforked")
 UNFORKED = ENDED.pack(ENDS.index("unforked"), 0, 0.0, 0)
-KINDS = (inside.run_program, inside.serve_functions, judging.judge)
+
+
+def judge() -> int:
+    """Run tests, in a server that has loaded what that needs."""
+    from rlvr.sandbox import judging
+
+    return judging.judge()
+
+
+KINDS = (inside.run_program, inside.serve_functions, judge)
 UP = b"+"
 """Written to the wire by a child whose walls are up, before it knows anything of the program."""
 NICE_TO_HAVE = (
-    "bisect collections contextlib copy dataclasses functools heapq itertools json math operator random re"
-    " string threading traceback typing"
+    "bisect collections contextlib copy functools heapq itertools json math operator random re"
+    " string traceback typing"
 )
-"""Few: what is loaded makes every fork dearer, and most of it is used by few programs."""
-FDS_BYTES = socket.CMSG_SPACE(5 * 4)
+"""Few: what is loaded makes every fork dearer, and most of it is used by few programs.  For the same reason
+this side of the sandbox has no dataclasses (they load a third as much again as all of these), no sockets
+but C's, and what judges need in servers for judges alone."""
+FDS_BYTES = CMSG_SPACE(5 * 4)
 """Room for the most descriptors that a run is given."""
 CLOSING = {4: kernel.closing_from(4), 5: kernel.closing_from(5)}
 """Closes what is left, by the number of descriptors that a run is given."""
@@ -55,12 +66,14 @@ def main(control_fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) < RULES_FD:
         pass  # ours must not lie where the descriptors of a run are to come
-    control = socket.socket(fileno=os.dup(control_fd))  # the first stays until then, in the place that it has
+    control = socket(fileno=os.dup(control_fd))  # the first stays until then, in the place that it has
     config = json.loads(control.recv(2**16))
     os.umask(0o022)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
     sys.path += config["packages"]
+    if config["judges"]:
+        from rlvr.sandbox import judging  # noqa: F401 - behind the walls it cannot be read
     try:
         walls = Walls(config["tier"], config["packages"])
         if walls.has_scratch:
@@ -71,7 +84,7 @@ def main(control_fd: int) -> None:
         return
     _settle(config["preload"])
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it: a flood is to end the run
-    walls.weigh()
+    walls.settle()
     control.send(json.dumps({"landlock": walls.landlock, "counts_threads": walls.counts_threads}).encode())
     serve(control, walls)
 
@@ -92,14 +105,14 @@ def enter() -> None:
     assert os.getpid() == 1 != first, "the first process of its namespace"
 
 
-def serve(control: socket.socket, walls: Walls) -> None:
+def serve(control: socket, walls: Walls) -> None:
     """One run after another, until the other end closes.
 
     Its own descriptors lie at `RULES_FD` and above: those of a run arrive at 0, 1, 2, ..., their places.
+    Every object touched while a child lives costs the copy of a page: what can be done before or after, is.
     """
+    watch = Watch(control)
     os.closerange(0, RULES_FD)
-    poll = select.poll()
-    poll.register(control, select.POLLIN)
     parent = os.getpid()
     last = b""
     while True:
@@ -115,54 +128,68 @@ def serve(control: socket.socket, walls: Walls) -> None:
             walls.make_ready(limits)
         fds = memoryview(beside[0][2]).cast("i").tolist()
         assert fds == [*range(len(fds))], "descriptors are where a run wants them"
+        watch.begin(limits)
         try:
             pid = kernel.fork()
         except OSError:  # too many processes or too little memory, at this moment
             pid = -1
         if pid == 0:
             _be(kind, len(fds), walls, parent)
+        ended = watch.end(pid) if pid > 0 else UNFORKED
         for fd in fds:
             os.close(fd)
-        control.send(_watched(pid, limits, control, poll) if pid > 0 else UNFORKED)
+        control.send(ended)
         walls.renew()
 
 
-def _watched(pid: int, limits: Limits, control: socket.socket, poll: select.poll) -> bytes:
-    """Wait for the end of a child, or end it: at its limits, and when the other side asks or is gone.
+class Watch:
+    """Waits for the end of a child, or ends it: at its limits, and when the other side asks or is gone."""
 
-    `poll` hears `control`.  Every object touched while the child lives costs the copy of a page.
-    """
-    end, started = "itself", time.monotonic()
-    gone = os.pidfd_open(pid)
-    poll.register(gone, select.POLLIN)
-    wall_left, cpu_left = limits.wall_s, limits.cpu_s
-    try:
-        while True:
-            if min(wall_left, cpu_left) <= 0:
-                end = "wall" if wall_left <= 0 else "cpu"
-                break
-            # Threads burn CPU time faster than the clock runs.
-            ready = poll.poll(1000 * min(wall_left, max(cpu_left / 2, 0.01)) + 1)
-            if any(fd == gone for fd, _ in ready):
-                break
-            if ready:
+    def __init__(self, control: socket) -> None:
+        self._control = control
+        self._children = kernel.hearing(signal.SIGCHLD)
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._poll.register(self._children, select.POLLIN)
+
+    def begin(self, limits: Limits) -> None:
+        """The clocks of the next child start."""
+        self._limits, self._started = limits, time.monotonic()
+        self._patience_ms = _patience_ms(limits.wall_s, limits.cpu_s)
+
+    def end(self, pid: int) -> bytes:
+        """How the child ended, as `ENDED`."""
+        end, found = "itself", 0
+        while not found:
+            heard = [fd for fd, _ in self._poll.poll(self._patience_ms)]
+            if self._children in heard:
+                os.read(self._children, 1024)
+                found, status, used = os.wait4(pid, os.WNOHANG)
+            elif heard:
                 end = "asked"
                 break
-            wall_left = limits.wall_s - (time.monotonic() - started)
-            cpu_left = limits.cpu_s - _cpu_seconds(pid)
-    finally:
-        poll.unregister(gone)
-        os.close(gone)
-    if end != "itself":
-        os.kill(pid, signal.SIGKILL)
-    _, status, used = os.wait4(pid, 0)
-    if status:
-        _reap()
-    if end == "asked":
-        control.recv(1)
-        end = end if os.waitstatus_to_exitcode(status) == -signal.SIGKILL else "itself"  # it was at its end
-    cpu_s = used.ru_utime + used.ru_stime
-    return ENDED.pack(ENDS.index(end), os.waitstatus_to_exitcode(status), cpu_s, used.ru_maxrss)
+            else:
+                wall_left = self._limits.wall_s - (time.monotonic() - self._started)
+                cpu_left = self._limits.cpu_s - _cpu_seconds(pid)
+                if min(wall_left, cpu_left) <= 0:
+                    end = "wall" if wall_left <= 0 else "cpu"
+                    break
+                self._patience_ms = _patience_ms(wall_left, cpu_left)
+        if not found:
+            os.kill(pid, signal.SIGKILL)
+            _, status, used = os.wait4(pid, 0)
+        if status:
+            _reap()
+        if end == "asked":
+            self._control.recv(1)
+            end = end if os.waitstatus_to_exitcode(status) == -signal.SIGKILL else "itself"  # at its end then
+        cpu_s = used.ru_utime + used.ru_stime
+        return ENDED.pack(ENDS.index(end), os.waitstatus_to_exitcode(status), cpu_s, used.ru_maxrss)
+
+
+def _patience_ms(wall_left: float, cpu_left: float) -> float:
+    """How long to wait before the clocks are looked at: threads burn CPU time faster than the clock runs."""
+    return 1000 * min(wall_left, max(cpu_left / 2, 0.01)) + 1
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -207,9 +234,49 @@ def _settle(preload: list[str]) -> None:
     site.sethelper()
     sys.argv[:] = ["main.py"]
     kernel.prctl(kernel.PR_SET_NAME, b"rlvr-sandbox")
+    for module in ("typing", *preload):
+        for _ in range(TIMES if module in REHEARSALS else 0):
+            inside.rehearse(REHEARSALS[module].encode())
     gc.collect()
     gc.disable()
     gc.freeze()
+
+
+REHEARSALS = {
+    "typing": """
+import math
+from typing import Dict, List, Optional
+
+def total(numbers: List[int]) -> Optional[int]:
+    \'\'\'Sum of the lengths of some words, and the greatest number.\'\'\'
+    seen: Dict[str, int] = {}
+    for at, number in enumerate(sorted(numbers)):
+        if number % 2 == 0 and not number < 0:
+            seen[str(number)] = seen.get(str(number), 0) + at
+    words = " ".join(f"{k}={v}" for k, v in seen.items()).split()
+    return sum(len(word) for word in words) + max([abs(n) for n in numbers], default=0)
+
+def check(candidate):
+    assert candidate([]) == 0
+    assert candidate([1, 2]) == 5, "as said"
+    assert abs(math.sqrt(4) - 2.0) < 1e-6
+
+check(total)
+print("done", total((3, 4)))
+""",
+    "numpy": """
+import numpy as np
+table = np.arange(6, dtype=float).reshape(2, 3) * 2 + np.array([1, 2, 3])
+print(table.mean(), table.T.shape, int((table > 3).sum()), np.dot(table, np.zeros(3)).tolist())
+""",
+    "sympy": """
+import sympy
+x = sympy.Symbol("x")
+print(sympy.expand((x + sympy.Rational(1, 3)) ** 2), sympy.sqrt(45) * x, (x - 2 * x).subs(x, 5))
+""",
+}
+"""By module: programs that a server which has it loaded runs itself some times before it serves."""
+TIMES = 20
 
 
 if __name__ == "__main__":

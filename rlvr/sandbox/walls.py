@@ -11,7 +11,7 @@ import math
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rlvr.sandbox import kernel
 from rlvr.sandbox.filter import Filter
@@ -46,8 +46,7 @@ LIMITS = {
 """Those that are the same for every program: the server itself lives with them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """What a program may use."""
 
     cpu_s: float
@@ -154,7 +153,7 @@ class Walls:
         self._filter = Filter(kernel.machine()) if self.is_closed else None
         self._fixed: list[kernel.Call] = []
         self._steps: list[kernel.Call] = []
-        self._statm = -1
+        self._about_self: dict[str, int] = {}
         self._own_bytes = 0
 
     @property
@@ -169,7 +168,8 @@ class Walls:
 
     def raise_all(self) -> None:
         """Build them, in tier A as the first process of new namespaces.  OSError: this machine refuses it."""
-        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        for name in ("maps", "statm"):  # behind the walls there is no /proc
+            self._about_self[name] = os.open(f"/proc/self/{name}", os.O_RDONLY | os.O_CLOEXEC)
         if self.has_scratch:
             change_root(self._paths)
         self._rule()
@@ -204,7 +204,7 @@ class Walls:
         """What is the same for every program, in its order."""
         dying = kernel.Call("prctl", kernel.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if self._filter is None:
-            return [kernel.Call("setsid"), dying]
+            return [kernel.Call("setsid"), dying, kernel.unblocking(signal.SIGCHLD)]
         return [
             kernel.Call("setpgid", 0, 0),  # a session costs more, and who may signal itself alone needs none
             *(kernel.becoming(self._user) if self._user is not None else []),
@@ -214,10 +214,12 @@ class Walls:
             kernel.loading_filter(self._filter.instructions),
         ]
 
-    def weigh(self) -> None:
-        """Note what the interpreter holds, now that all is loaded: a program has its share beside that."""
-        self._own_bytes = int(os.read(self._statm, 99).split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        os.close(self._statm)
+    def settle(self) -> None:
+        """Put together what is in memory, now that all is loaded, and weigh it: a program has more."""
+        with open(self._about_self["maps"]) as maps:
+            kernel.gather(maps.read())
+        with open(self._about_self["statm"]) as statm:
+            self._own_bytes = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
     def renew(self) -> None:
         """Make ready for the next program."""

@@ -272,6 +272,22 @@ def test_heavy_imports_are_found_in_linear_time():
     assert time.monotonic() - started < 1
 
 
+FRESH = """
+import gc, linecache, random, signal, sys
+print(__name__, sys.modules["__main__"].__file__, gc.isenabled(), sorted(linecache.cache))
+print(random.random(), signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+
+
+@pytest.mark.parametrize("heavy", ["", "import numpy, sympy\n"])
+def test_a_program_finds_nothing_of_what_ran_before_it(sandbox, heavy):
+    (named, first), (again, second) = (sandbox.run(heavy + FRESH).stdout.splitlines() for _ in range(2))
+    assert named == again == "__main__ main.py True ['main.py']"
+    assert first.split()[0] != second.split()[0], "each has random numbers of its own"
+    if sandbox.tier == "none":
+        assert first.endswith(" set()"), "programs may start others, and hear of their ends"
+
+
 def test_runs_leak_no_descriptors(sandbox):
     sandbox.run("pass")
     before = descriptors(os.getpid())
