@@ -213,7 +213,8 @@ class LocalSandbox:
     def _server(self, source: str, *, judges: bool = False) -> Iterator[ForkServer]:
         """A server of the tier for this thread alone."""
         tier = self.tier
-        loaded = (imports_heavy(source), judges)
+        # `dataclasses` loads nearly all that a judge needs: as a fresh import it would cost four times a run.
+        loaded = (imports_heavy(source), judges or "dataclass" in source)
         with self._lock:
             if self._owner != os.getpid():  # a fork of us: the servers are our parent's
                 self._owner, self._all, self._idle = os.getpid(), set(), defaultdict(list)

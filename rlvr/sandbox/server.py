@@ -73,6 +73,8 @@ def main(control_fd: int) -> None:
         file.write("1000")
     sys.path += config["packages"]
     if config["judges"]:
+        import dataclasses  # noqa: F401 - a stone's throw from what judging loads
+
         from rlvr.sandbox import judging  # noqa: F401 - behind the walls it cannot be read
     try:
         walls = Walls(config["tier"], config["packages"])
