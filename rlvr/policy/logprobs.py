@@ -11,7 +11,10 @@ from math import log
 from typing import Any
 
 import torch
+from torch.nn.functional import embedding
 from torch.utils.checkpoint import checkpoint
+
+from rlvr.policy.packing import lay_out, packed_hidden
 
 CHUNK_ELEMENTS = 2**26
 """Logits (tokens x vocabulary) that exist at once: 256 MiB in float32."""
@@ -60,19 +63,27 @@ def completion_logprobs(
     temperature: float,
     columns: int,
     wanted: Wanted = NOTHING_MORE,
+    prompt_B: torch.Tensor | None = None,
 ) -> Choices:
     """What the policy says of each completion token; C = `columns`, `ids_BT` is right-padded.
 
-    The distribution is softmax(logits / temperature), the one the completions were drawn from.
+    The distribution is softmax(logits / temperature), the one the completions were drawn from.  With
+    `prompt_B` sequences are packed (packing.py), and equal numbers begin with the same prompt.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    # Padding stands to the right of everything that counts, so causal attention needs no mask.
-    hidden_BTD = base.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
     column_C = torch.arange(columns, device=ids_BT.device)
     inside_BC = column_C < (lengths_B - prompt_lengths_B)[:, None]
     row_N, offset_N = inside_BC.nonzero(as_tuple=True)
     target_N = prompt_lengths_B[row_N] + offset_N
-    found = _head(base, hidden_BTD[row_N, target_N - 1], ids_BT[row_N, target_N], temperature, wanted)
+    if prompt_B is None:
+        # Padding stands to the right of everything that counts, so causal attention needs no mask.
+        hidden_BTD = base.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
+        hidden_ND = hidden_BTD[row_N, target_N - 1]
+    else:
+        dtype = base.get_input_embeddings().weight.dtype
+        layout = lay_out(ids_BT, prompt_lengths_B, lengths_B, prompt_B, dtype)
+        hidden_ND = embedding(layout.sources_M, packed_hidden(base, layout))
+    found = _head(base, hidden_ND, ids_BT[row_N, target_N], temperature, wanted)
     empty_BC = torch.zeros(inside_BC.shape, device=inside_BC.device)
     return Choices(
         **{name: empty_BC.index_put((row_N, offset_N), values_N) for name, values_N in found.items()}

@@ -195,7 +195,9 @@ class Optim(BaseModel):
     minibatches: int = Field(default=1, ge=1)
     """Optimizer updates a step; each takes an equal share of the groups."""
     micro_batch_tokens: int = Field(default=16384, ge=1)
-    """Padded tokens in one forward and backward pass; bounds memory, changes no gradient."""
+    """Tokens in one forward and backward pass, a group's prompt once; bounds memory, changes no gradient."""
+    packing: Literal["auto", "off"] = "auto"
+    """`auto`: no padding and a prompt once for its group, where the model can; `off`: padded, by length."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps of linear rise of the learning rate."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"

@@ -154,18 +154,59 @@ def minibatches(batch: Batch, count: int, ranks: Ranks = ALONE) -> list[torch.Te
     return [torch.isin(batch.group_B, part).nonzero()[:, 0] for part in parts]
 
 
-def micro_batches(batch: Batch, rows: torch.Tensor, token_budget: int) -> Iterator[torch.Tensor]:
-    """Split `rows` so that no micro-batch pads to more than `token_budget` tokens; similar lengths together.
+def micro_batches(
+    batch: Batch, rows: torch.Tensor, token_budget: int, *, packed: bool = False
+) -> Iterator[torch.Tensor]:
+    """Split `rows` so that no micro-batch has more than `token_budget` tokens; similar lengths together.
 
-    A single sequence longer than the budget is a micro-batch of its own.  Rows without a token in the loss
-    are left out.
+    Padded, each sequence counts as the longest beside it; `packed`, a prompt counts once for its group, and
+    only a group above the budget is split.  A single sequence above it is a micro-batch of its own.  Rows
+    without a token in the loss are left out.
     """
     rows = rows[batch.mask_BC[rows].any(-1)]
     lengths = batch.lengths_B[rows]
     order = lengths.argsort(descending=True, stable=True)
     rows, longest_first = rows[order], lengths[order].tolist()
+    if packed:
+        yield from _packed(batch, rows, token_budget)
+        return
     start = 0
     while start < len(rows):
         size = max(1, token_budget // longest_first[start])
         yield rows[start : start + size]
         start += size
+
+
+def _packed(batch: Batch, rows: torch.Tensor, token_budget: int) -> Iterator[torch.Tensor]:
+    """Whole groups one after the other, by their longest sequence; `rows` come longest first."""
+    parts: list[tuple[int, list[int]]] = []
+    for group in _by_group(batch, rows):
+        tokens, part = 0, list[int]()
+        for row, prompt, completion in group:
+            if part and tokens + completion > token_budget:
+                parts.append((tokens, part))
+                tokens, part = 0, []
+            tokens += completion + (0 if part else prompt)
+            part.append(row)
+        parts.append((tokens, part))
+    total, together = 0, list[int]()
+    for tokens, part in parts:
+        if together and total + tokens > token_budget:
+            yield torch.tensor(together, device=rows.device)
+            total, together = 0, []
+        total += tokens
+        together += part
+    if together:
+        yield torch.tensor(together, device=rows.device)
+
+
+def _by_group(batch: Batch, rows: torch.Tensor) -> Iterable[list[tuple[int, int, int]]]:
+    """(row, tokens of its prompt, tokens that it adds to it) by group, in the order of `rows`."""
+    groups: dict[int, list[tuple[int, int, int]]] = {}
+    prompts = batch.prompt_lengths_B[rows]
+    # A completion's last token predicts nothing.
+    added = (batch.lengths_B[rows] - prompts - 1).clamp_min(0)
+    columns = (rows, batch.group_B[rows], prompts, added)
+    for row, group, prompt, completion in zip(*(c.tolist() for c in columns), strict=True):
+        groups.setdefault(group, []).append((row, prompt, completion))
+    return groups.values()

@@ -13,6 +13,7 @@ from rlvr import build
 from rlvr.algo.pivots import marks, usage
 from rlvr.errors import Interrupted, RlvrError, RunError, TrainingError
 from rlvr.policy import optim
+from rlvr.policy.packing import misfit
 from rlvr.problems.sampler import Sampler
 from rlvr.rollout.proof import prove
 from rlvr.runs.accounting import tally
@@ -41,6 +42,7 @@ def train(run: Run, state: State) -> None:
     On a signal or an error the last finished step is saved before it is passed on.
     """
     try:
+        run.packs = _packs(run)
         if state.phase == "warm":
             warm_start(run, state)
         with run.signals.deferred():
@@ -67,6 +69,16 @@ def train(run: Run, state: State) -> None:
         run.record.finish(f"internal error: {type(error).__name__}: {error}")
         raise
     run.record.finish("finished")
+
+
+def _packs(run: Run) -> bool:
+    """Whether the policy trains packed; a model that cannot is noted."""
+    if run.recipe.optim.packing == "off":
+        return False
+    why = misfit(run.model)
+    if why is not None:
+        run.record.note(f"optim.packing auto -> off, padded and sorted by length: {why}")
+    return why is None
 
 
 def _steps(run: Run, state: State) -> None:
@@ -231,6 +243,7 @@ def _learn(run: Run, state: State, taken: Taken) -> dict[str, float]:
         minibatches=spec.minibatches,
         micro_batch_tokens=spec.micro_batch_tokens,
         max_grad_norm=spec.max_grad_norm,
+        packed=run.packs,
     )
     loss = build.loss(algorithm)
     if loss.adapts and state.entropy_coef is not None:

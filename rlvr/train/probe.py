@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -22,6 +22,7 @@ from rlvr import build
 from rlvr.errors import ProblemsError, TrainingError
 from rlvr.eval.stats import Interval, interval
 from rlvr.policy.logprobs import completion_logprobs
+from rlvr.policy.packing import misfit, packed_attention
 from rlvr.problems.prompts import PROMPTS, Renderer
 from rlvr.problems.sampler import Sampler, completion_seed
 from rlvr.problems.sources import Source
@@ -220,12 +221,14 @@ def _update_s(model: Any, groups: Sequence[ScoredGroup], recipe: Recipe) -> floa
     TrainingError where the micro-batch does not fit the GPU.
     """
     pairs = [(g.group.prompt_ids, c.token_ids) for g in groups for c in g.group.completions]
+    packed = recipe.optim.packing == "auto" and misfit(model) is None
     longest = max(len(prompt) + len(completion) for prompt, completion in pairs)
     chosen = pairs[: max(1, recipe.optim.micro_batch_tokens // longest)]
     device = next(model.parameters()).device
     ids_BT = pad_sequence([torch.tensor(p + c) for p, c in chosen], batch_first=True).to(device)
     prompts_B = torch.tensor([len(p) for p, _ in chosen], device=device)
     completions_B = torch.tensor([len(c) for _, c in chosen], device=device)
+    group_B = torch.tensor([g for g, one in enumerate(groups) for _ in one.group.completions])
     seconds = []
     model.train(model.is_gradient_checkpointing)
     for _ in range(2):  # the first is slower: memory is asked for, kernels are chosen
@@ -238,8 +241,10 @@ def _update_s(model: Any, groups: Sequence[ScoredGroup], recipe: Recipe) -> floa
                 prompts_B + completions_B,
                 temperature=recipe.sampling.temperature,
                 columns=int(completions_B.max()),
+                prompt_B=group_B[: len(chosen)] if packed else None,
             )
-            said.logprobs.sum().backward()  # type: ignore[no-untyped-call]
+            with packed_attention(model) if packed else nullcontext():
+                said.logprobs.sum().backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"a micro-batch of optim.micro_batch_tokens = {recipe.optim.micro_batch_tokens} does not fit "

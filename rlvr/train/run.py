@@ -118,6 +118,8 @@ class Run:
     """Those of the present phase."""
     saved: str = ""
     """Name of the newest checkpoint."""
+    packs: bool = False
+    """Whether the update runs packed."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time spent between steps, by metric, for the next step's row."""
 
@@ -313,14 +315,9 @@ def _engine(
 ) -> Engine:
     name, note = build.choose_engine(recipe.sampling.engine, model)
     notes += [note] if note else []
+    slots = recipe.sampling.batch_size
     return build.engine(
-        name,
-        model,
-        tokenizer,
-        batch_size=recipe.sampling.batch_size,
-        vllm=recipe.vllm,
-        base_dir=base_dir,
-        tell=voice,
+        name, model, tokenizer, batch_size=slots, vllm=recipe.vllm, base_dir=base_dir, tell=voice
     )
 
 

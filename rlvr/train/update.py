@@ -20,6 +20,7 @@ from rlvr.algo.ranks import ALONE, Ranks
 from rlvr.algo.select import Selection, select, step_advantages
 from rlvr.policy import optim
 from rlvr.policy.logprobs import NOTHING_MORE, Choices, Wanted, completion_logprobs
+from rlvr.policy.packing import packed_attention
 from rlvr.train.batch import micro_batches, minibatches, take
 from rlvr.types import Batch
 
@@ -33,9 +34,11 @@ class UpdateSettings:
     minibatches: int
     """Optimizer updates."""
     micro_batch_tokens: int
-    """Padded tokens of one forward pass."""
+    """Tokens of one forward pass."""
     max_grad_norm: float
     """Gradients are scaled down to this norm."""
+    packed: bool = False
+    """Prompts once for their group and no padding, where the model can (rlvr/policy/packing.py)."""
 
 
 def update(
@@ -64,7 +67,7 @@ def update(
     model.train(model.is_gradient_checkpointing)
     for rows in minibatches(batch, settings.minibatches, ranks):
         chosen = _select(model, batch, before, rows, loss, settings, ranks)
-        for micro_rows in micro_batches(batch, rows, settings.micro_batch_tokens):
+        for micro_rows in micro_batches(batch, rows, settings.micro_batch_tokens, packed=settings.packed):
             _backward(
                 model, reference, take(batch, micro_rows), micro_rows, before, chosen, loss, settings, sums
             )
@@ -210,7 +213,8 @@ def _backward(
     differentiated = -(terms.coefficient * now.logprobs).sum()
     if loss.entropy == "bonus":
         differentiated = differentiated - (terms.bonus * now.entropy).sum()
-    differentiated.backward()  # type: ignore[no-untyped-call]
+    with packed_attention(model) if settings.packed else nullcontext():
+        differentiated.backward()  # type: ignore[no-untyped-call]
     _add_statistics(sums, terms, tokens, micro.replayed_B)
     _add_pivots(sums, terms, tokens, now, micro)
 
@@ -236,6 +240,7 @@ def _forward(model: Any, batch: Batch, settings: UpdateSettings, wanted: Wanted 
         temperature=settings.temperature,
         columns=batch.mask_BC.shape[1],
         wanted=wanted,
+        prompt_B=batch.group_B if settings.packed else None,
     )
 
 
@@ -257,7 +262,7 @@ def _look(
         name: torch.zeros_like(batch.rollout_logprobs_BC) for name in ("logprobs", "entropy")
     }
     rows = torch.arange(len(batch.lengths_B), device=batch.mask_BC.device) if rows is None else rows
-    for micro_rows in micro_batches(batch, rows, settings.micro_batch_tokens):
+    for micro_rows in micro_batches(batch, rows, settings.micro_batch_tokens, packed=settings.packed):
         micro = take(batch, micro_rows)
         seen = at(micro)
         for name in (f.name for f in fields(seen) if getattr(seen, f.name) is not None):

@@ -6,6 +6,7 @@ The loss is the weighted mean over solution tokens of -log pi; prompts are not i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from rlvr.errors import ProblemsError, TrainingError
 from rlvr.policy import optim
 from rlvr.policy.logprobs import completion_logprobs
+from rlvr.policy.packing import packed_attention
 from rlvr.problems.prompts import Renderer
 from rlvr.problems.sampler import permutation
 from rlvr.train.batch import micro_batches, take
@@ -56,7 +58,8 @@ def warm_start(run: Run, state: State) -> None:
         )
         tokens += int(batch.lengths_B.sum())
         with run.signals.deferred():
-            losses.append(imitate(run.model, optimizers, batch, rate, run.recipe.optim.micro_batch_tokens))
+            budget = run.recipe.optim.micro_batch_tokens
+            losses.append(imitate(run.model, optimizers, batch, rate, budget, packed=run.packs))
             state.warm_step += 1
             if state.warm_step % REPORT_EVERY == 0 or state.warm_step == spec.steps:
                 measured = {
@@ -83,7 +86,13 @@ def examples(worked: Any, seed: int, first: int, count: int) -> list[Worked]:
 
 
 def imitate(
-    model: Any, optimizers: list[torch.optim.Optimizer], batch: Batch, learning_rate: float, token_budget: int
+    model: Any,
+    optimizers: list[torch.optim.Optimizer],
+    batch: Batch,
+    learning_rate: float,
+    token_budget: int,
+    *,
+    packed: bool = False,
 ) -> float:
     """One step; the weight of each token stands in `advantages_BC`.  Returns the mean loss in nats.
 
@@ -92,7 +101,7 @@ def imitate(
     total, value = batch.advantages_BC.sum(), 0.0
     rows = torch.arange(len(batch.lengths_B), device=batch.ids_BT.device)
     model.train(model.is_gradient_checkpointing)
-    for micro in (take(batch, part) for part in micro_batches(batch, rows, token_budget)):
+    for micro in (take(batch, part) for part in micro_batches(batch, rows, token_budget, packed=packed)):
         said = completion_logprobs(
             model,
             micro.ids_BT,
@@ -100,9 +109,11 @@ def imitate(
             micro.lengths_B,
             temperature=1.0,
             columns=micro.mask_BC.shape[1],
+            prompt_B=micro.group_B if packed else None,
         )
         loss = -(micro.advantages_BC * said.logprobs).sum() / total
-        loss.backward()  # type: ignore[no-untyped-call]
+        with packed_attention(model) if packed else nullcontext():
+            loss.backward()  # type: ignore[no-untyped-call]
         value += float(loss.detach())
     norm, updated = optim.step(optimizers, learning_rate, MAX_GRAD_NORM)
     model.eval()
@@ -127,6 +138,7 @@ def _pack(worked: Sequence[Worked], renderer: Renderer, device: torch.device) ->
     solutions_B = torch.tensor([len(solution) for _, solution in pairs])
     mask_BC = torch.arange(int(solutions_B.max())) < solutions_B[:, None]
     weights_B = torch.tensor([w.weight for w in worked])
+    first = {prompt: row for row, (prompt, _) in reversed(list(enumerate(pairs)))}
     return Batch(
         ids_BT=pad_sequence([torch.tensor(p + s) for p, s in pairs], batch_first=True).to(device),
         prompt_lengths_B=prompts_B.to(device),
@@ -134,6 +146,6 @@ def _pack(worked: Sequence[Worked], renderer: Renderer, device: torch.device) ->
         mask_BC=mask_BC.to(device),
         rollout_logprobs_BC=torch.zeros(mask_BC.shape, device=device),
         advantages_BC=(mask_BC * weights_B[:, None]).to(device),
-        group_B=torch.arange(len(worked), device=device),
+        group_B=torch.tensor([first[prompt] for prompt, _ in pairs], device=device),
         replayed_B=torch.zeros(len(worked), dtype=torch.bool, device=device),
     )

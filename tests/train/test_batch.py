@@ -126,6 +126,29 @@ def test_micro_batches_hold_each_row_that_counts_once_within_the_budget(groups, 
 
 
 @settings(max_examples=60, deadline=None)
+@given(GROUPS, st.integers(1, 200))
+def test_packed_micro_batches_hold_whole_groups_where_the_budget_allows(groups, budget):
+    batch = pack(made(groups), **PACKING)
+    rows = torch.arange(len(batch.lengths_B))
+    parts = [part.tolist() for part in micro_batches(batch, rows, budget, packed=True)]
+    assert sorted(row for part in parts for row in part) == rows[batch.mask_BC.any(-1)].tolist()
+    for part in parts:
+        assert unique_tokens(batch, part) <= budget or len(part) == 1
+    for group in range(len(groups)):
+        mine = [row for part in parts for row in part if int(batch.group_B[row]) == group]
+        pieces = sum(any(int(batch.group_B[row]) == group for row in part) for part in parts)
+        assert pieces <= 1 or unique_tokens(batch, mine) > budget
+
+
+def unique_tokens(batch, rows):
+    """Tokens that a packed forward pass of the rows computes."""
+    prompts = {int(batch.group_B[row]): int(batch.prompt_lengths_B[row]) for row in rows}
+    return sum(prompts.values()) + sum(
+        int(batch.lengths_B[row] - batch.prompt_lengths_B[row]) - 1 for row in rows
+    )
+
+
+@settings(max_examples=60, deadline=None)
 @given(GROUPS, st.data())
 def test_take_is_the_rows_cut_to_the_longest(groups, data):
     batch = pack(made(groups), **PACKING)

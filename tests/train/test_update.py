@@ -44,7 +44,7 @@ def sampled(model, tokenizer, rewards=REWARDS):
     ]
 
 
-def packed(groups):
+def batch_of(groups):
     return pack(
         groups,
         baseline="group_mean",
@@ -59,14 +59,18 @@ def loss(preset="default", **changes):
     return build.loss(Algorithm.model_validate({"preset": preset, **changes}))
 
 
-def after(model, groups, chosen, *, tokens=10**6, minibatches=1, max_norm=1e9, reference=None):
+def after(model, groups, chosen, *, tokens=10**6, minibatches=1, max_norm=1e9, reference=None, packed=True):
     """Parameters and metrics after one update of a copy."""
     model = copy.deepcopy(model)
     settings = UpdateSettings(
-        temperature=0.8, minibatches=minibatches, micro_batch_tokens=tokens, max_grad_norm=max_norm
+        temperature=0.8,
+        minibatches=minibatches,
+        micro_batch_tokens=tokens,
+        max_grad_norm=max_norm,
+        packed=packed,
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    metrics = update(model, reference, optimizer, packed(groups), chosen, settings, RATE)
+    metrics = update(model, reference, optimizer, batch_of(groups), chosen, settings, RATE)
     return torch.nn.utils.parameters_to_vector(model.parameters()).detach(), metrics
 
 
@@ -145,13 +149,14 @@ def bend(completion, sibling):
     return replace(completion, logprobs=tuple(x + shift for x in completion.logprobs))
 
 
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("tokens", [1, 60, 150])
-def test_micro_batches_change_no_parameter(start, preset, tokens):
+def test_micro_batches_change_no_parameter(start, preset, tokens, packed):
     model, groups = start
     reference = tiny(seed=1)[0].requires_grad_(False)
-    whole, _ = after(model, groups, loss(preset), reference=reference)
-    split, _ = after(model, groups, loss(preset), tokens=tokens, reference=reference)
+    whole, _ = after(model, groups, loss(preset), reference=reference, packed=False)
+    split, _ = after(model, groups, loss(preset), tokens=tokens, reference=reference, packed=packed)
     assert distance(whole, vector(model)) > 1e-5
     assert distance(whole, split) < 1e-6
 
@@ -173,7 +178,7 @@ def test_two_minibatches_are_two_updates_and_are_clipped(start):
     one_by_one = copy.deepcopy(model)
     settings = UpdateSettings(temperature=0.8, minibatches=1, micro_batch_tokens=10**6, max_grad_norm=1e9)
     optimizer = torch.optim.SGD(one_by_one.parameters(), lr=0.0)
-    update(one_by_one, None, optimizer, packed(groups[:2]), narrow, settings, RATE)
+    update(one_by_one, None, optimizer, batch_of(groups[:2]), narrow, settings, RATE)
     first = vector(one_by_one)
     assert distance(first, twice) > 1e-4, "the second half did nothing"
 
