@@ -31,10 +31,21 @@ def _grouped(
     if tokens > 1 or attention_mask is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     grouped = query.view(n, key.shape[1], heads // key.shape[1], width)
-    out = scaled_dot_product_attention(
-        grouped, key, value, attn_mask=attention_mask, scale=options.get("scaling")
-    )
+    scale = options.get("scaling")
+    if query.device.type == "cpu" and query.dtype == torch.float32:
+        out = _batched(grouped, key, value, attention_mask, width**-0.5 if scale is None else scale)
+    else:
+        out = scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scale)
     return out.reshape(n, 1, heads, value.shape[-1]), None
+
+
+def _batched(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """As two batched products: torch's CPU kernel takes up to three times as long for a few queries a row."""
+    rows = mask.expand(-1, key.shape[1], -1, -1).flatten(0, 1)
+    scores = torch.baddbmm(rows, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=scale)
+    return torch.bmm(scores.softmax(-1), value.flatten(0, 1))
 
 
 AttentionInterface.register(NAME, _grouped)

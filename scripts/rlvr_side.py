@@ -1,0 +1,127 @@
+"""Our side of scripts/bench_vs_trl: `rlvr train` as a task file says, with a clock around its steps.
+
+    rlvr_side.py prompts TASK    write what the first steps will ask, for the other side
+    rlvr_side.py train TASK      one run
+    rlvr_side.py eval TASK       the accuracy of many models, by `rlvr eval`
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from step_clock import StepClock
+
+from rlvr.cli.app import answer, app
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    _, what, path = sys.argv
+    {"prompts": prompts, "train": train, "eval": evaluate}[what](json.loads(Path(path).read_text()))
+
+
+def prompts(task: dict) -> None:
+    """One JSON line a problem, in the order of the run."""
+    from transformers import AutoTokenizer
+
+    from rlvr import build
+    from rlvr.problems.prompts import Renderer
+    from rlvr.problems.sampler import Sampler
+    from rlvr.recipe.load import load
+
+    loaded = load(ROOT / "recipes/quickstart.yaml", settings(task))
+    tokenizer = AutoTokenizer.from_pretrained(task["model"])
+    renderer = Renderer(tokenizer, context=task["context"])
+    source = build.source(loaded.recipe.problems, loaded.path.parent, None)
+    with Path(task["prompts"]).open("w", encoding="utf-8") as out:
+        for _, problem in Sampler(source, task["seed"]).take(task["problems"] * task["steps"]):
+            ids = list(renderer.render(problem))
+            row = {"id": problem.id, "prompt": tokenizer.decode(ids), "ids": ids, "answer": problem.answer}
+            out.write(json.dumps(row) + "\n")
+
+
+def train(task: dict) -> None:
+    """`rlvr train`; the clock stops while weights are kept for the evaluation."""
+    from rlvr.train import loop
+
+    clock, inner = StepClock(), loop._step
+
+    def step(run, state, feed, *rest) -> None:
+        if not clock.steps:
+            clock.begin()
+        inner(run, state, feed, *rest)
+        clock.step()
+        with clock.stopped():
+            if state.step in task["keep"]:
+                folder = Path(task["folder"]) / f"step-{state.step}"
+                run.model.save_pretrained(folder)
+                run.tokenizer.save_pretrained(folder)
+            if state.step == task["steps"]:
+                add_numbers(clock, run.folder.path)
+                clock.write(Path(task["result"]), threads=torch.get_num_threads())
+
+    import torch
+
+    loop._step = step
+    words = [word for one in settings(task) for word in ("--set", one)]
+    sys.exit(answer(app, ["train", str(ROOT / "recipes/quickstart.yaml"), *words]))
+
+
+def add_numbers(clock: StepClock, run: Path) -> None:
+    """From the run's own record: tokens, reward, problems, and where the time went."""
+    from rlvr.runs.reader import read_metrics, read_rollouts
+
+    rows = [row for row in read_metrics(run) if row.kind == "train"]
+    for made, row in zip(clock.steps, rows, strict=True):
+        m = row.metrics
+        phases = {"sample": m["time/sample_s"], "verify": m["time/verify_s"]}
+        phases["update"] = m["time/logprobs_s"] + m["time/update_s"]
+        made["phases"] = phases | {"rest": made["wall_s"] - sum(phases.values())}
+        made["tokens"], made["reward"] = m["rollout/tokens"], m["reward/mean"]
+        made["problems"] = list(dict.fromkeys(r.problem_id for r in read_rollouts(run, row.step)))
+
+
+def settings(task: dict) -> list[str]:
+    """KEY=VALUE of the recipe: the work, which is the same for all, and the variant's own."""
+    folder = Path(task["folder"])
+    given = {
+        "model": f"{{name: {task['model']}, dtype: {task['dtype']}, device: {task['device']}}}",
+        "warm_start": "null",
+        "sampling.engine": "hf",
+        "sampling.group_size": task["group_size"],
+        "sampling.max_tokens": task["max_tokens"],
+        "sampling.temperature": task["temperature"],
+        "algorithm.clip_low": task["clip_low"],
+        "algorithm.clip_high": task["clip_high"],
+        "algorithm.advantage_epsilon": 1e-4,
+        "algorithm.correction": "none",
+        "algorithm.zero_variance": "keep",
+        "optim.problems_per_step": task["problems"],
+        "optim.learning_rate": task["learning_rate"],
+        "optim.betas": task["betas"],
+        "optim.warmup_steps": 0,
+        "eval.benchmarks": "[]",
+        "run.dir": folder.parent,
+        "run.name": folder.name,
+        "run.steps": task["steps"],
+        "run.save_every": 0,
+        "run.seed": task["seed"],
+        "run.threads": task["threads"],
+        **task["recipe"],
+        **task["options"],
+    }
+    return [f"{key}={value}" for key, value in given.items()]
+
+
+def evaluate(task: dict) -> None:
+    """`rlvr eval` of each model of the task, in one process."""
+    for model, out in task["models"].items():
+        words = ["eval", model, "-b", "story", "--samples", "4", "--out", out]
+        code = answer(app, [*words, "--max-tokens", str(task["max_tokens"])])
+        if code:
+            sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
