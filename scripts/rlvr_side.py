@@ -1,11 +1,13 @@
 """Our side of scripts/bench_vs_trl: `rlvr train` as a task file says, with a clock around its steps.
 
-    rlvr_side.py prompts TASK    write what the first steps will ask, for the other side
-    rlvr_side.py train TASK      one run
-    rlvr_side.py eval TASK       the accuracy of many models, by `rlvr eval`
+rlvr_side.py prompts TASK    write what the first steps will ask, for the other side
+rlvr_side.py train TASK      one run
+rlvr_side.py eval TASK       the accuracy of many models, by `rlvr eval`
 """
 
 import json
+import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +20,56 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> None:
     _, what, path = sys.argv
-    {"prompts": prompts, "train": train, "eval": evaluate}[what](json.loads(Path(path).read_text()))
+    errands = {"model": model, "prompts": prompts, "train": train, "eval": evaluate}
+    errands[what](json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def model(task: dict) -> None:
+    """On a CPU the quickstart's after its warm start; on a GPU a random one, and problems of random words."""
+    folder = Path(task["folder"])
+    if task["device"] == "cuda":
+        random_model(task)
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    changes = {"run.dir": folder.parent, "run.name": folder.name, "run.steps": 0, "run.save_every": 0}
+    changes |= {"warm_start.steps": task["warm_steps"], "warm_start.save_every": 0, "eval.benchmarks": "[]"}
+    changes |= {"run.threads": task["threads"]}
+    run_recipe([f"{key}={value}" for key, value in changes.items()])
+    (folder / "checkpoints/step-000000/model").rename(task["model"])
+
+
+def random_model(task: dict) -> None:
+    """Qwen2.5's shape, all of its vocabulary: `12 345 ...`, a number a token."""
+    import torch
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    width, layers, heads, mlp = {"0.5B": (896, 24, 14, 4864), "1.5B": (1536, 28, 12, 8960)}[task["size"]]
+    words = Tokenizer(models.WordLevel({f" {n}": n for n in range(151_936)}, unk_token=" 0"))
+    words.pre_tokenizer = pre_tokenizers.Split(Regex(r" \d+"), behavior="isolated")
+    words.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token=" 0", eos_token=" 1")
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    config = Qwen2Config(
+        vocab_size=151_936,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=2,
+        intermediate_size=mlp,
+        max_position_embeddings=task["context"],
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(config).to(getattr(torch, task["dtype"])).save_pretrained(task["model"])
+    tokenizer.save_pretrained(task["model"])
+    draw = random.Random(0)
+    with (Path(task["model"]).parent / "problems.jsonl").open("w", encoding="utf-8") as out:
+        for _ in range(task["problems"] * task["steps"]):
+            question = "".join(f" {draw.randrange(2, 151_936)}" for _ in range(256))
+            out.write(json.dumps({"question": question, "answer": "-"}) + "\n")
 
 
 def prompts(task: dict) -> None:
@@ -64,8 +115,14 @@ def train(task: dict) -> None:
     import torch
 
     loop._step = step
-    words = [word for one in settings(task) for word in ("--set", one)]
-    sys.exit(answer(app, ["train", str(ROOT / "recipes/quickstart.yaml"), *words]))
+    run_recipe(settings(task))
+
+
+def run_recipe(changes: list[str]) -> None:
+    """`rlvr train` of the quickstart with other keys."""
+    words = [word for one in changes for word in ("--set", one)]
+    if code := answer(app, ["train", str(ROOT / "recipes/quickstart.yaml"), *words]):
+        sys.exit(code)
 
 
 def add_numbers(clock: StepClock, run: Path) -> None:
