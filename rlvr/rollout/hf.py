@@ -6,14 +6,16 @@ finished sequence frees its slot at once, and when enough are free the next prom
     requests -> prefill P prompts -> copy KV to P*G slots -> decode all slots -> sample -> finished? -> groups
 
 A prompt that begins another prompt of the same prefill is not run again: its slots take a part of those keys
-and values, and decoding begins with its last token.
+and values, and decoding begins with its last token.  On a CPU large batches are decoded in shares, at once.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -23,10 +25,15 @@ from rlvr.rollout.attention import grouped_decode_attention
 from rlvr.rollout.cache import SlotCache, Span
 from rlvr.rollout.engine import Decode
 from rlvr.rollout.sample import draw, uniforms
+from rlvr.rollout.side_by_side import side_by_side
 from rlvr.types import Completion, Finish, Group, Request, Sampling
 
 PREFILL_TOKENS = 16_384
 """Padded prompt tokens in one forward pass."""
+SHARE, MOST_SHARES = 192, 4
+"""On a CPU: sequences in a share at least, so that its products outweigh Python's lock; shares at most."""
+Row: TypeAlias = tuple[list[int], list[float], Finish]
+"""What a sequence has said: tokens, their log-probabilities, how it ended."""
 
 
 class HfEngine:
@@ -67,15 +74,42 @@ class HfEngine:
             return
         was_training = self._model.training
         self._model.eval()
-        decoder = _Decoder(self._model, requests, sampling, self._slots, self._pad_id)
+        count = self._shares(requests)
+        parts = [
+            partial(self._part, range(first, len(requests), count), requests, sampling, self._slots // count)
+            for first in range(count)
+        ]
         try:
-            with torch.inference_mode(), grouped_decode_attention(self._model):
-                for index in decoder.run():
-                    yield index, self._group(requests[index], decoder.take(index))
+            with grouped_decode_attention(self._model):
+                done = side_by_side(parts) if count > 1 else parts[0](threading.Event())
+                for index, rows in done:
+                    yield index, self._group(requests[index], rows)
         finally:
             self._model.train(was_training)
 
-    def _group(self, request: Request, rows: list[tuple[list[int], list[float], Finish]]) -> Group:
+    def _shares(self, requests: Sequence[Request]) -> int:
+        """A function of the requests and the number of threads alone: the same call has the same shares."""
+        if next(self._model.parameters()).device.type != "cpu":
+            return 1
+        decoded = min(self._slots, sum(len(request.seeds) for request in requests))
+        return max(1, min(torch.get_num_threads(), MOST_SHARES, decoded // SHARE, len(requests)))
+
+    def _part(
+        self,
+        indices: Sequence[int],
+        requests: Sequence[Request],
+        sampling: Sampling,
+        slots: int,
+        stop: threading.Event,
+    ) -> Iterator[tuple[int, list[Row]]]:
+        """Decode the requests at `indices`."""
+        with torch.inference_mode():
+            mine = [requests[index] for index in indices]
+            decoder = _Decoder(self._model, mine, sampling, slots, self._pad_id)
+            for number in decoder.run(stop):
+                yield indices[number], decoder.take(number)
+
+    def _group(self, request: Request, rows: list[Row]) -> Group:
         texts = self._decode([tokens for tokens, _, _ in rows])
         return Group(
             problem=request.problem,
@@ -111,7 +145,7 @@ class _Decoder:
         self.cache = SlotCache(slots, length)
         self.waiting = deque(range(len(requests)))
         self.unfinished = [len(r.seeds) for r in requests]
-        self.done: dict[int, list[tuple[list[int], list[float], Finish] | None]] = {}
+        self.done: dict[int, list[Row | None]] = {}
         self.active = 0
         # Per slot; only the first `active` entries mean anything.
         self.owner = np.zeros((slots, 2), np.int64)  # request, sibling
@@ -124,14 +158,14 @@ class _Decoder:
         self.logprobs = np.zeros((slots, sampling.max_tokens), np.float32)
         self.stop_ids = np.array(sampling.stop_ids, np.int64)
 
-    def run(self) -> Iterator[int]:
-        """Yield the index of each request whose last completion has just finished."""
-        while self.waiting or self.active:
+    def run(self, stop: threading.Event) -> Iterator[int]:
+        """Yield the index of each request whose last completion has just finished, until `stop` is set."""
+        while (self.waiting or self.active) and not stop.is_set():
             yield from self._refill()
             if self.active:
                 yield from self._step()
 
-    def take(self, index: int) -> list[tuple[list[int], list[float], Finish]]:
+    def take(self, index: int) -> list[Row]:
         """The finished completions of a request, in seed order."""
         return [row for row in self.done.pop(index) if row is not None]
 
