@@ -14,6 +14,8 @@ class RlvrError(Exception):
     """Anything we can explain to a person.  The CLI prints the message alone and exits with `exit_code`."""
 
     exit_code = 2
+    teller: int | None = None
+    """Rank that tells a person, where all ranks raise it; None: whoever raises it."""
 
 
 class RecipeError(RlvrError):
@@ -54,8 +56,17 @@ class TrainingError(RlvrError):
     exit_code = 4
 
 
+class RankError(RlvrError):
+    """A rank died, hangs, or is cut off: nothing that all do together can be done any more."""
+
+    exit_code = 5
+
+
 class Interrupted(BaseException):
     """A signal asked us to stop; what is done is saved on the way out."""
+
+    teller: int | None = None
+    """As for `RlvrError`."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"stopped by signal {signal_number}")

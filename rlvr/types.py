@@ -217,6 +217,8 @@ class Batch:
     """bool [B] drawn for an earlier step and stored: its mu is an older policy."""
     pivot_BC: torch.Tensor | None = None
     """bool [B, C] tokens of pivot words, to be watched; None watches none."""
+    update_B: torch.Tensor | None = None
+    """int64 [B] number of the optimizer update each belongs to; None: equal numbers of groups, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from torch.nn.functional import embedding
 from torch.utils.checkpoint import checkpoint
 
 from rlvr.policy.packing import lay_out, packed_hidden
+from rlvr.policy.parallel import with_whole_weights
 
 CHUNK_ELEMENTS = 2**26
 """Logits (tokens x vocabulary) that exist at once: 256 MiB in float32."""
@@ -54,6 +55,7 @@ class Wanted:
 NOTHING_MORE = Wanted()
 
 
+@with_whole_weights
 def completion_logprobs(
     model: Any,
     ids_BT: torch.Tensor,

@@ -49,18 +49,19 @@ def pack(
         for index, group in enumerate(groups)
         for completion, reward in zip(group.group.completions, group.rewards, strict=True)
     ]
-    prompt_lengths_B = torch.tensor([len(prompt) for _, prompt, _, _ in rows])
-    completion_lengths_B = torch.tensor([len(c.token_ids) for _, _, c, _ in rows])
+    prompt_lengths_B = torch.tensor([len(prompt) for _, prompt, _, _ in rows], dtype=torch.long)
+    completion_lengths_B = torch.tensor([len(c.token_ids) for _, _, c, _ in rows], dtype=torch.long)
     rewards_B = _rewards(reward for _, _, _, reward in rows)
     greedy_B = _rewards(g.greedy.rewards[0] if g.greedy else None for g in groups for _ in g.rewards)
-    group_B = torch.tensor([index for index, _, _, _ in rows])
+    group_B = torch.tensor([index for index, _, _, _ in rows], dtype=torch.long)
     counts_B = ~rewards_B.isnan()
     if mask_truncated:
-        counts_B &= torch.tensor([c.finish != "length" for _, _, c, _ in rows])
+        counts_B &= torch.tensor([c.finish != "length" for _, _, c, _ in rows], dtype=torch.bool)
     if scale == "token_whiten" and baseline not in UNCOMPARED:
         known = (~rewards_B.isnan()).long()
         counts_B &= torch.zeros(len(groups), dtype=torch.long).index_add(0, group_B, known)[group_B] > 1
-    inside_BC = torch.arange(int(completion_lengths_B.max())) < completion_lengths_B[:, None]
+    columns = int(completion_lengths_B.max()) if rows else 1
+    inside_BC = torch.arange(columns) < completion_lengths_B[:, None]
     mask_BC = inside_BC & counts_B[:, None]
     if baseline == "gdpo":
         advantages_B = channel_advantages(*_earned(groups, rewards_B), group_B, epsilon=epsilon, ranks=ranks)
@@ -75,7 +76,7 @@ def pack(
             greedy_B=greedy_B,
             ranks=ranks,
         )
-    rollout_logprobs_BC = pad_sequence([torch.tensor(c.logprobs) for _, _, c, _ in rows], batch_first=True)
+    rollout_logprobs_BC = _padded([torch.tensor(c.logprobs) for _, _, c, _ in rows], torch.float32)
     advantages_BC = advantages_B[:, None] * mask_BC
     if push_below is not None:
         start_B = rewards_B - group_advantages(
@@ -86,12 +87,12 @@ def pack(
         )
         states = [known for g in groups for known in g.states or ((),) * len(g.rewards)]
         changes_BC = value_changes(start_B, rewards_B, states, mask_BC.shape[1])
-        stepwise_BC = mask_BC & torch.tensor([bool(known) for known in states])[:, None]
+        stepwise_BC = mask_BC & torch.tensor([bool(known) for known in states], dtype=torch.bool)[:, None]
         advantages_BC = torch.where(stepwise_BC, (changes_BC * factor_B[:, None]).float(), advantages_BC)
         if push_below < 1:
             advantages_BC = advantages_BC * (rollout_logprobs_BC <= math.log(push_below))
     batch = Batch(
-        ids_BT=pad_sequence([torch.tensor(p + c.token_ids) for _, p, c, _ in rows], batch_first=True),
+        ids_BT=_padded([torch.tensor(p + c.token_ids) for _, p, c, _ in rows], torch.long),
         prompt_lengths_B=prompt_lengths_B,
         lengths_B=prompt_lengths_B + completion_lengths_B,
         mask_BC=mask_BC,
@@ -99,11 +100,17 @@ def pack(
         advantages_BC=advantages_BC,
         group_B=group_B,
         replayed_B=torch.tensor(
-            [sibling >= len(g.rewards) - g.replayed for g in groups for sibling in range(len(g.rewards))]
+            [sibling >= len(g.rewards) - g.replayed for g in groups for sibling in range(len(g.rewards))],
+            dtype=torch.bool,
         ),
     )
     given = {f.name: value for f in fields(batch) if (value := getattr(batch, f.name)) is not None}
     return Batch(**{name: value.to(device) for name, value in given.items()})
+
+
+def _padded(rows: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+    """Right-padded; of no row at all [0, 1]."""
+    return pad_sequence(rows, batch_first=True) if rows else torch.zeros(0, 1, dtype=dtype)
 
 
 def _rewards(rewards: Iterable[float | None]) -> torch.Tensor:
@@ -128,9 +135,9 @@ def _earned(groups: Sequence[ScoredGroup], rewards_B: torch.Tensor) -> tuple[tor
 
 
 def take(batch: Batch, rows: torch.Tensor) -> Batch:
-    """The sequences `rows` [b], cut to the longest among them."""
+    """The sequences `rows` [b], cut to the longest among them; of none the first columns."""
     lengths_b, prompts_b = batch.lengths_B[rows], batch.prompt_lengths_B[rows]
-    tokens, columns = int(lengths_b.max()), int((lengths_b - prompts_b).max())
+    tokens, columns = (int(lengths_b.max()), int((lengths_b - prompts_b).max())) if len(rows) else (1, 1)
     return Batch(
         ids_BT=batch.ids_BT[rows, :tokens],
         prompt_lengths_B=prompts_b,
@@ -149,9 +156,44 @@ def minibatches(batch: Batch, count: int, ranks: Ranks = ALONE) -> list[torch.Te
 
     As many on each rank: one with fewer groups than the others has updates without a row.
     """
+    if batch.update_B is not None:
+        last = int(batch.update_B.max()) if len(batch.update_B) else 0
+        updates = range(int(ranks.most(last)) + 1)
+        return [(batch.update_B == number).nonzero()[:, 0] for number in updates]
     groups = torch.unique(batch.group_B)
     parts = torch.tensor_split(groups, min(count, int(ranks.most(len(groups)))))
     return [torch.isin(batch.group_B, part).nonzero()[:, 0] for part in parts]
+
+
+def deal(
+    groups: Sequence[ScoredGroup], count: int, *, rank: int, ranks: int, width: int
+) -> tuple[list[ScoredGroup], list[int]]:
+    """This rank's groups of a step of `count` updates, and the update that each belongs to.
+
+    An update has the groups that it has on one rank; they are dealt so that ranks have equal work, longest
+    first to whoever has least.  `width` is the model's, for the cost of a sequence of n tokens:
+    n (1 + n / (12 width)), its matrix products and its attention.
+    """
+
+    def cost(group: ScoredGroup) -> float:
+        lengths = (len(group.group.prompt_ids) + len(c.token_ids) for c in group.group.completions)
+        return sum(n * (1 + n / (12 * width)) for n in lengths)
+
+    own: list[tuple[int, int]] = []
+    for number, part in enumerate(torch.tensor_split(torch.arange(len(groups)), min(count, len(groups)))):
+        loads = [0.0] * ranks
+        for index in sorted(part.tolist(), key=lambda index: -cost(groups[index])):
+            least = loads.index(min(loads))
+            loads[least] += cost(groups[index])
+            if least == rank:
+                own.append((index, number))
+    return [groups[index] for index, _ in sorted(own)], [number for _, number in sorted(own)]
+
+
+def together(parts: Iterable[torch.Tensor], ranks: Ranks = ALONE) -> list[torch.Tensor]:
+    """Micro-batches, as many on each rank: ranks that share weights run their passes together."""
+    own = list(parts)
+    return own + [torch.zeros(0, dtype=torch.long)] * (int(ranks.most(len(own))) - len(own))
 
 
 def micro_batches(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from statistics import fmean
@@ -21,7 +21,7 @@ from rlvr.algo.select import Selection, select, step_advantages
 from rlvr.policy import optim
 from rlvr.policy.logprobs import NOTHING_MORE, Choices, Wanted, completion_logprobs
 from rlvr.policy.packing import packed_attention
-from rlvr.train.batch import micro_batches, minibatches, take
+from rlvr.train.batch import micro_batches, minibatches, take, together
 from rlvr.types import Batch
 
 
@@ -53,6 +53,8 @@ def update(
 ) -> dict[str, float]:
     """Train on `batch`, this rank's groups of the step; returns the step's metrics by registered name.
 
+    With several ranks they share the weights of `model` (policy/parallel.py), which adds up their gradients.
+
     With one update a step the old policy is the current one, so its log-probabilities come from the same
     forward pass and the ratio is exactly 1; with several they are computed first, and so is whatever the
     loss must know of all tokens before it learns from one.
@@ -67,11 +69,10 @@ def update(
     model.train(model.is_gradient_checkpointing)
     for rows in minibatches(batch, settings.minibatches, ranks):
         chosen = _select(model, batch, before, rows, loss, settings, ranks)
-        for micro_rows in micro_batches(batch, rows, settings.micro_batch_tokens, packed=settings.packed):
+        for micro_rows in together(_micro_batches(batch, rows, settings), ranks):
             _backward(
                 model, reference, take(batch, micro_rows), micro_rows, before, chosen, loss, settings, sums
             )
-        _add_gradients(model, ranks)
         norm, updated = optim.step([optimizer], learning_rate, settings.max_grad_norm)
         norms.append(norm)
         skipped += not updated
@@ -110,23 +111,25 @@ def _before(
             collision=loss.baseline == "optimal_token",
             kappa=loss.lp_reg_kappa if loss.needs_proxy else None,
         )
-        old = _look(batch, lambda micro: _forward(model, micro, settings, wanted), settings)
+        old = _look(batch, lambda micro: _forward(model, micro, settings, wanted), settings, ranks)
     if loss.shapes_by_reference:
         if reference is None:
             raise ValueError("a KL in the reward, or credit = self_logratio, needs the reference model")
-        far = _look(batch, lambda micro: _reference(model, reference, micro, settings), settings).logprobs
+        far = _look(batch, lambda micro: _reference(model, reference, micro, settings), settings, ranks)
     advantages = step_advantages(
         loss,
         batch.advantages_BC,
         batch.mask_BC,
         batch.group_B,
         old=None if old is None else old.logprobs,
-        reference=far,
+        reference=None if far is None else far.logprobs,
         entropy_BT=None if old is None else old.entropy,
         collision=None if old is None else old.collision,
         ranks=ranks,
     )
-    return replace(batch, advantages_BC=advantages), Before(old=old, reference=far)
+    return replace(batch, advantages_BC=advantages), Before(
+        old=old, reference=None if far is None else far.logprobs
+    )
 
 
 def _with_bonus(loss: Loss, batch: Batch, before: Before, ranks: Ranks) -> tuple[Loss, dict[str, float]]:
@@ -156,7 +159,7 @@ def _select(
     """The choice among all tokens of an update, for every row of the batch."""
     now = before.old
     if loss.selects and settings.minibatches > 1:
-        now = _look(batch, lambda micro: _forward(model, micro, settings), settings, rows)
+        now = _look(batch, lambda micro: _forward(model, micro, settings), settings, ranks, rows)
     here = torch.zeros_like(batch.mask_BC).index_fill(0, rows, True) & batch.mask_BC
     blank = batch.rollout_logprobs_BC
     tokens = Tokens(
@@ -196,6 +199,9 @@ def _backward(
     if loss.kl != "off" and reference is not None and reference_logprobs is None:
         with torch.no_grad():
             reference_logprobs = _reference(model, reference, micro, settings).logprobs
+    if not len(rows):  # the other ranks' passes, of which this one has a share of the weights
+        now.logprobs.sum().backward()  # type: ignore[no-untyped-call]
+        return
     tokens = Tokens(
         mask=micro.mask_BC,
         group=micro.group_B,
@@ -219,16 +225,8 @@ def _backward(
     _add_pivots(sums, terms, tokens, now, micro)
 
 
-def _add_gradients(model: Any, ranks: Ranks) -> None:
-    """Give every rank the gradient of the whole step: each one's is its tokens' share of it."""
-    if ranks.count == 1:
-        return
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    touched = ranks.sum(torch.tensor([p.grad is not None for p in parameters]).long())
-    for parameter, ranks_with_one in zip(parameters, touched.tolist(), strict=True):
-        if ranks_with_one:
-            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            parameter.grad = ranks.sum(own)
+def _micro_batches(batch: Batch, rows: torch.Tensor, settings: UpdateSettings) -> Iterator[torch.Tensor]:
+    return micro_batches(batch, rows, settings.micro_batch_tokens, packed=settings.packed)
 
 
 def _forward(model: Any, batch: Batch, settings: UpdateSettings, wanted: Wanted = NOTHING_MORE) -> Choices:
@@ -255,6 +253,7 @@ def _look(
     batch: Batch,
     at: Callable[[Batch], Choices],
     settings: UpdateSettings,
+    ranks: Ranks,
     rows: torch.Tensor | None = None,
 ) -> Choices:
     """What `at` sees in micro-batches of `rows` (all), put together [B, C]; 0 elsewhere."""
@@ -262,7 +261,7 @@ def _look(
         name: torch.zeros_like(batch.rollout_logprobs_BC) for name in ("logprobs", "entropy")
     }
     rows = torch.arange(len(batch.lengths_B), device=batch.mask_BC.device) if rows is None else rows
-    for micro_rows in micro_batches(batch, rows, settings.micro_batch_tokens, packed=settings.packed):
+    for micro_rows in together(_micro_batches(batch, rows, settings), ranks):
         micro = take(batch, micro_rows)
         seen = at(micro)
         for name in (f.name for f in fields(seen) if getattr(seen, f.name) is not None):

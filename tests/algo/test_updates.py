@@ -7,6 +7,7 @@ import torch
 
 from rlvr.algo.entropy import adapted
 from rlvr.algo.ranks import ALONE
+from rlvr.policy.parallel import gather, shard
 from rlvr.recipe.presets import PRESETS
 from rlvr.train import update as updates
 from rlvr.train.batch import pack
@@ -72,10 +73,13 @@ def trained(
     own=None,
     ranks=ALONE,
     packed=True,
+    world=None,
     **changes: object,
 ):
     """Parameters and metrics after one update, `own` of the groups on this rank; always the same start."""
-    model, _ = tiny()
+    model, whole = tiny()[0], tiny()[0]
+    if world is not None:
+        shard(model, world)
     loss = loss_of(preset, **changes)
     batch = pack(
         [g for i, g in enumerate(groups or scored(rewards)) if own is None or i in own],
@@ -90,8 +94,13 @@ def trained(
         packed=packed,
     )
     reference = tiny(seed=1)[0].requires_grad_(False)
+    if world is not None:
+        shard(reference, world)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     metrics = updates.update(model, reference, optimizer, batch, loss, settings, 0.05, ranks)
+    if world is not None:
+        gather(model, whole)
+        model = whole
     return torch.nn.utils.parameters_to_vector(model.parameters()).detach(), metrics
 
 

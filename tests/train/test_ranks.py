@@ -5,6 +5,7 @@ import torch
 import torch.distributed as dist
 
 from rlvr.algo.ranks import Together
+from rlvr.policy.parallel import World
 from rlvr.recipe.presets import PRESETS
 from tests.algo.steps import loss_of, terms_of
 from tests.algo.test_properties import VARIANTS, batch
@@ -14,6 +15,9 @@ from tests.tiny import tiny
 BAND = {"correction_low": 0.5, "correction_high": 2.0}  # narrower ones reject all that was made up here
 HALVES = ({0, 2}, {1, 3})
 """Groups of each rank: an update of two takes one of either, as it takes the first two of one rank."""
+IDLE = ({0, 1, 2, 3}, set())
+"""The second rank has no group at all."""
+IDLERS = ("default", "dapo", "gspo", "gdpo", "lp_reg", "m2po", "forking20", "reinforce_pp", "spro")
 SILENT = (*REWARDS[:1], (None,) * 4, *REWARDS[2:3], (None,) * 4)
 """The second rank has nothing that counts."""
 CASES = {
@@ -27,14 +31,19 @@ CASES = {
         "skywork_or1", 1, REWARDS, HALVES, {"entropy_coef": 0.1, "entropy_target": 9.0},
     ),
     **{f"silent {preset}": (preset, 1, SILENT, HALVES, {}) for preset in ("dapo", "lp_reg", "m2po")},
+    **{f"idle {preset}": (preset, 2, REWARDS, IDLE, {}) for preset in IDLERS},
 }  # fmt: skip
 ROWS = (list(range(4)) + list(range(8, 12)), list(range(4, 8)))
 """Sequences of each rank in the batch of test_properties: two groups and one."""
 
 
+def world(rank):
+    return World(rank=rank, count=2, device=torch.device("cpu"))
+
+
 def of_case(name, rank=None, ranks=None):
     preset, minibatches, rewards, halves, changes = CASES[name]
-    here = {} if ranks is None else {"own": halves[rank], "ranks": ranks}
+    here = {} if ranks is None else {"own": halves[rank], "ranks": ranks, "world": world(rank)}
     return trained(preset, 40, minibatches, rewards, **here, **BAND | changes)
 
 
@@ -55,7 +64,7 @@ def work(rank, folder):
     updated = {name: of_case(name, rank, ranks) for name in CASES}
     pushed = {(v, seed): coefficients(v, seed, rank, ranks) for v in VARIANTS for seed in range(3)}
     # More updates than this rank has groups: it takes part in each, or the other would wait for ever.
-    more, _ = trained("dapo", 40, 3, own=({0, 1, 3}, {2})[rank], ranks=ranks, **BAND)
+    more, _ = trained("dapo", 40, 3, own=({0, 1, 3}, {2})[rank], ranks=ranks, world=world(rank), **BAND)
     torch.save((updated, pushed, more), f"{folder}/rank-{rank}.pt")
     dist.destroy_process_group()
 

@@ -1,0 +1,258 @@
+"""Ranks: the processes of one run, each with a share of the weights, of the optimizer and of the work.
+
+    torchrun's environment -> join -> World: what all decide together   (objects, over gloo)
+                                      shard: PyTorch's fully_shard       (weights and gradients: gloo, NCCL)
+
+Every rank runs the same loop.  What one does for all goes through `World.lead`, what each does a share of
+through `World.attempt`; both tell every rank where one of them failed, so that all leave by the same door.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
+from functools import wraps
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # made in C
+
+from rlvr.errors import Interrupted, ModelError, RlvrError
+from rlvr.policy.hearts import Hearts
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """The ranks of a run as one of them sees them; by default it is the only one."""
+
+    rank: int = 0
+    """Its number."""
+    count: int = 1
+    """How many there are."""
+    hosts: tuple[str, ...] = ()
+    """Name of the machine of each; empty for one."""
+    backend: str = ""
+    """What carries weights and gradients: gloo or nccl."""
+    device: torch.device | None = None
+    """Where it carries them from."""
+    group: dist.ProcessGroup | None = None
+    """Carries objects, over gloo."""
+    hearts: Hearts | None = None
+    """Who notices that a rank is lost."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank writes the run folder and speaks to people."""
+        return self.rank == 0
+
+    @property
+    def beside(self) -> int:
+        """Ranks on this machine, this one included."""
+        return self.hosts.count(self.hosts[self.rank]) if self.hosts else 1
+
+    def attempt(self, work: Callable[[], T]) -> list[T]:
+        """What `work` returned on each rank; what it raised on one, every rank raises.
+
+        Each rank must be given its turn in the same order.  A rank's own result is not copied.
+        """
+        if self.count == 1:
+            return [work()]
+        mine: tuple[T | None, RlvrError | Interrupted | None]
+        try:
+            mine = work(), None
+        except (RlvrError, Interrupted) as error:
+            mine = None, error
+        found: list[Any] = [None] * self.count
+        dist.all_gather_object(found, mine, self.group)
+        found[self.rank] = mine
+        for rank, (_, fault) in enumerate(found):
+            if fault is not None:
+                fault.teller = rank
+                raise fault
+        return [value for value, _ in found]
+
+    def lead(self, work: Callable[[], T]) -> T:
+        """What `work` returned on the first rank, which alone does it."""
+        found: list[Any] = self.attempt(lambda: work() if self.leads else None)
+        result: T = found[0]
+        return result
+
+    def own(self, values: Iterable[T]) -> list[T]:
+        """This rank's share of a list that is the same on all ranks: every `count`-th."""
+        return list(values)[self.rank :: self.count]
+
+    def merged(self, shares: list[list[T]]) -> list[T]:
+        """The inverse of `own`, of what `attempt` gave."""
+        whole: list[Any] = [None] * sum(map(len, shares))
+        for rank, share in enumerate(shares):
+            whole[rank :: self.count] = share
+        return whole
+
+    def apart(self) -> World:
+        """The same ranks on lines of their own, for another thread."""
+        return self if self.count == 1 else replace(self, group=dist.new_group(backend="gloo"))
+
+    def leave(self) -> None:
+        """Wait until the first rank has nothing left to do: who left earlier would be taken for lost."""
+        if self.count > 1:
+            with suppress(RuntimeError):
+                dist.barrier(self.group)
+            if self.hearts is not None:
+                self.hearts.stop()
+
+
+ONE = World()
+"""One rank: no process group, nothing shared."""
+
+
+def is_rank() -> bool:
+    """Whether torchrun, or what sets its variables, started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+@contextmanager
+def join(device: str, deadline_s: float) -> Iterator[World]:
+    """Meet the other ranks, where there are others; `device` is `model.device` of the recipe.
+
+    A rank that says nothing for `deadline_s` ends all of them.  Raises ModelError where a rank has no device.
+    """
+    if not is_rank():
+        yield ONE
+        return
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    where = _own_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    backend = "gloo" if where.type == "cpu" else "nccl"
+    patience = timedelta(seconds=deadline_s)
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    hosts_store = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True)
+
+    def connect(is_master: bool = False) -> TCPStore:
+        return TCPStore(address, port, None, is_master, timeout=patience, wait_for_workers=False)
+
+    store = connect(hosts_store)
+    dist.init_process_group(
+        backend,
+        store=PrefixStore("rlvr", store),
+        rank=rank,
+        world_size=count,
+        timeout=patience,
+        device_id=where if backend == "nccl" else None,
+    )
+    group = dist.new_group(backend="gloo", timeout=patience)
+    host = socket.gethostname()
+    hearts = Hearts(connect(), rank=rank, count=count, deadline_s=deadline_s, place=f"{address}:{port}")
+    alone = World(rank=rank, count=count, backend=backend, device=where, group=group, hearts=hearts)
+    try:
+        hearts.start()
+        yield replace(alone, hosts=tuple(alone.attempt(lambda: host)))
+    finally:
+        hearts.stop()
+
+
+def _own_device(device: str, local: int) -> torch.device:
+    if device not in ("auto", "cpu", "cuda"):
+        raise ModelError(f"model.device = {device}: with several ranks each takes its own; use cuda or cpu.")
+    if device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local >= torch.cuda.device_count():
+        raise ModelError(
+            f"rank {local} of this machine has no GPU: {torch.cuda.device_count()} are visible; "
+            "start fewer ranks here, or set model.device: cpu."
+        )
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
+
+
+def shard(model: Any, world: World) -> Any:
+    """`model` with its weights shared out over the ranks, in place (FSDP2: fully_shard of each layer).
+
+    Gradients are summed over the ranks, not averaged: each one's is its tokens' share of the step's.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import (
+        FSDPModule,
+        MixedPrecisionPolicy,
+        fully_shard,
+        register_fsdp_forward_method,
+    )
+
+    assert world.device is not None, "ranks have devices"
+    mesh = init_device_mesh(world.device.type, (world.count,))
+    base = base_of(model)
+    # bfloat16 sums of many ranks lose what float32 keeps.
+    policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
+    for layer in base.get_decoder().layers:
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(base, mesh=mesh, mp_policy=policy)
+    for part in base.modules():
+        if isinstance(part, FSDPModule):
+            part.set_gradient_divide_factor(1.0)
+            part.set_force_sum_reduction_for_comms(True)  # gloo knows no scaled sum
+    base.run_whole = _call
+    register_fsdp_forward_method(base, "run_whole")
+    return model
+
+
+def base_of(model: Any) -> Any:
+    """The transformers model, below an adapter if there is one."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _call(work: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return work()
+
+
+def with_whole_weights(forward: Callable[..., T]) -> Callable[..., T]:
+    """Let `forward(model, ids_BT, prompt_lengths_B, lengths_B, ...)` be a forward pass of shared weights.
+
+    It returns a dataclass of tensors [B, ...].  A rank without a row takes part all the same, since the
+    others need its share of the weights: it runs a sequence of two tokens, and none of it is returned.
+    """
+
+    @wraps(forward)
+    def run(
+        model: Any, ids_BT: torch.Tensor, prompts_B: torch.Tensor, lengths_B: torch.Tensor, **more: Any
+    ) -> T:
+        base = base_of(model)
+        if not is_shared(model):
+            return forward(model, ids_BT, prompts_B, lengths_B, **more)
+        is_idle = not len(lengths_B)
+        if is_idle:
+            ids_BT, prompts_B = ids_BT.new_zeros(1, 2), prompts_B.new_ones(1)
+            lengths_B = prompts_B + 1
+            more = {k: v.new_zeros(1) if isinstance(v, torch.Tensor) else v for k, v in more.items()}
+        kinds: list[Any] = []
+
+        def work() -> dict[str, torch.Tensor]:
+            found: Any = forward(model, ids_BT, prompts_B, lengths_B, **more)
+            kinds.append(type(found))
+            named = {f.name: getattr(found, f.name) for f in fields(found)}
+            return {name: value for name, value in named.items() if value is not None}
+
+        named = base.run_whole(work)
+        found: T = kinds[0](**{name: value[:0] if is_idle else value for name, value in named.items()})
+        return found
+
+    return run
+
+
+def is_shared(model: Any) -> bool:
+    """Whether each rank holds a part of its weights."""
+    return hasattr(base_of(model), "run_whole")
+
+
+@torch.no_grad()
+def gather(shared: Any, whole: Any) -> None:
+    """Copy the weights that train from a shared model into the same one in one piece; all ranks together."""
+    pairs = zip(shared.named_parameters(), whole.named_parameters(), strict=True)
+    for (name, part), (other, target) in pairs:
+        assert name == other, f"{name} is not {other}"
+        if part.requires_grad:
+            target.copy_(part.full_tensor())
