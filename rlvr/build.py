@@ -144,8 +144,11 @@ def engine(
     base_dir: Path = Path(),
     tell: Tell = log,
     first_wait_s: float | None = None,
+    trainers: int = 1,
 ) -> Engine:
     """The rollout engine called `name`, as `choose_engine` gave it, with `model`'s weights as version 0.
+
+    Servers started here leave the first GPUs to so many `trainers`.
 
     `first_wait_s`: how long `vllm.servers` may take to answer at first; by default as long as to start.
     """
@@ -168,15 +171,18 @@ def engine(
         return VllmLocal(model, decode, settings, tell=tell)
     from rlvr.rollout.vllm_server import VllmServer
 
-    return VllmServer(model, decode, settings, _fleet(vllm, settings, base_dir, first_wait_s), tell=tell)
+    fleet = _fleet(vllm, settings, base_dir, first_wait_s, trainers)
+    return VllmServer(model, decode, settings, fleet, tell=tell)
 
 
-def _fleet(vllm: Vllm, settings: VllmSettings, base_dir: Path, first_wait_s: float | None) -> Fleet:
+def _fleet(
+    vllm: Vllm, settings: VllmSettings, base_dir: Path, first_wait_s: float | None, trainers: int
+) -> Fleet:
     """The servers to start or to find, and how weights get there."""
     from rlvr.rollout.vllm_server import Fleet
 
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
-    own_gpus = settings.on_gpu and gpus > vllm.replicas * vllm.tensor_parallel
+    own_gpus = settings.on_gpu and gpus >= vllm.replicas * vllm.tensor_parallel + trainers
     by_group = vllm.transfer == "group" or (vllm.transfer == "auto" and own_gpus and not vllm.servers)
     if vllm.transfer == "group" and settings.on_gpu and not own_gpus:
         raise RecipeError(
@@ -188,7 +194,7 @@ def _fleet(vllm: Vllm, settings: VllmSettings, base_dir: Path, first_wait_s: flo
         key=_key(vllm, base_dir) if vllm.servers else "",
         patience_s=first_wait_s,
         threads=None if settings.on_gpu else max(1, cpus // (vllm.replicas + 1)),
-        first_gpu=1 if own_gpus else 0,
+        first_gpu=trainers if own_gpus else 0,
         backend=("nccl" if settings.on_gpu else "gloo") if by_group else None,
     )
 

@@ -14,7 +14,9 @@ import typer
 from rlvr.cli import recipe, runs, verifier
 from rlvr.cli.doctor import doctor
 from rlvr.cli.eval import evaluate
+from rlvr.cli.launch import launch
 from rlvr.cli.serve import serve
+from rlvr.cli.terminal import leads
 from rlvr.cli.train import train
 from rlvr.errors import Interrupted, RlvrError
 
@@ -29,6 +31,7 @@ app = typer.Typer(
 )
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("launch")(launch)
 app.command("serve")(serve)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(verifier.app, name="verifier")
@@ -53,8 +56,12 @@ def answer(app: typer.Typer, arguments: Sequence[str]) -> int:
     except SystemExit as leaving:
         return _flushed(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
     except RlvrError as error:
+        if _is_told_by_another(error.teller):
+            return error.exit_code
         return _told("\n".join([str(error), *_notes(error)]), error.exit_code, options)
     except Interrupted as stop:
+        if not leads():
+            return 128 + stop.signal_number
         return _told("\n".join(_notes(stop) or [str(stop)]), 128 + stop.signal_number, options)
     except KeyboardInterrupt as stop:
         return _told("\n".join(_notes(stop) or ["stopped"]), 130, options)
@@ -96,6 +103,11 @@ def _version() -> str:
 def _notes(error: BaseException) -> list[str]:
     """What a command added on the way: how to go on."""
     return list(getattr(error, "__notes__", ()))
+
+
+def _is_told_by_another(teller: int | None) -> bool:
+    """Whether another rank of the run says it."""
+    return teller is not None and os.environ.get("RANK", "0") != str(teller)
 
 
 def _told(message: str, code: int, options: dict[str, bool]) -> int:

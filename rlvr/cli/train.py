@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlvr.cli.terminal import Terminal
+from rlvr.cli.terminal import Terminal, leads
 from rlvr.cli.unsafe import Unsafe
-from rlvr.errors import EngineError, Interrupted, RecipeError, RunError
+from rlvr.errors import EngineError, Interrupted, RankError, RecipeError, RlvrError, RunError
 
 if TYPE_CHECKING:
+    from rlvr.policy.parallel import World
     from rlvr.recipe.load import Loaded
     from rlvr.runs.folder import RunFolder
 
@@ -40,6 +41,7 @@ def train(
     """Train a model on problems whose answers can be checked."""
     from rlvr.cli.examine import examine
     from rlvr.cli.probe import run_probe
+    from rlvr.launch import joined, ranks_of
     from rlvr.recipe.load import find, load
 
     changes = settings or []
@@ -55,12 +57,32 @@ def train(
         loaded, folder = _taken_up(resume, changes)
     else:
         loaded, folder = load(find(str(recipe)), changes), None
-    for warning in examine(loaded):
-        typer.echo(f"warning: {warning}", err=True)
+    if not joined():
+        for warning in examine(loaded):
+            typer.echo(f"warning: {warning}", err=True)
     if probe:
         run_probe(loaded, unsafe)
+    elif not joined() and (ranks := ranks_of(loaded.recipe)) > 1:
+        _start(ranks, arguments(recipe, changes, resume=resume, unsafe=unsafe))
     else:
         _run(loaded, folder, unsafe)
+
+
+def arguments(
+    recipe: str | None, changes: list[str], *, resume: str | None = None, unsafe: bool = False
+) -> list[str]:
+    """What follows `rlvr` on the command line of each rank."""
+    subject = ["--resume", resume] if resume is not None else [str(recipe)]
+    settings = [part for change in changes for part in ("--set", change)]
+    return ["train", *subject, *settings, *(["--unsafe-no-isolation"] if unsafe else [])]
+
+
+def _start(ranks: int, rest: list[str]) -> None:
+    from rlvr.launch import Place, run
+
+    code = run(Place(ranks=ranks), rest)
+    if code:
+        raise typer.Exit(code)
 
 
 def _taken_up(name: str, changes: list[str]) -> tuple[Loaded, RunFolder]:
@@ -73,10 +95,29 @@ def _taken_up(name: str, changes: list[str]) -> tuple[Loaded, RunFolder]:
 
 
 def _run(loaded: Loaded, resume: RunFolder | None, unsafe: bool) -> None:
+    """Train in this process, which may be one of several ranks: the first one speaks for all."""
     recipe = loaded.path if resume is None else resume.expanded_recipe
-    typer.echo(f"{recipe}: loading model and problems", err=True)
+    if leads():
+        typer.echo(f"{recipe}: loading model and problems", err=True)
+    from rlvr.policy.parallel import join
+
+    with join(loaded.recipe.model.device, loaded.recipe.run.rank_deadline) as world:
+        try:
+            path = _trained(loaded, resume, unsafe, world)
+        except RankError:
+            raise
+        except (RlvrError, Interrupted):
+            world.leave()
+            raise
+        if world.leads:
+            typer.echo(f"run folder: {path}")
+        world.leave()
+
+
+def _trained(loaded: Loaded, resume: RunFolder | None, unsafe: bool, world: World) -> Path:
+    """The folder of the run, once it has ended."""
     from rlvr.train.loop import train as loop
-    from rlvr.train.run import open_run
+    from rlvr.train.opening import open_run
     from rlvr.train.signals import Signals
 
     with ExitStack() as stack:
@@ -89,15 +130,16 @@ def _run(loaded: Loaded, resume: RunFolder | None, unsafe: bool) -> None:
             stack=stack,
             tell=Terminal(),
             unsafe=unsafe,
+            world=world,
         )
         path = run.folder.path
         try:
-            with _watched(path):
+            with _watched(path) if world.leads else nullcontext():
                 loop(run, state)
-        except (Interrupted, EngineError, RunError) as stop:
+        except (Interrupted, EngineError, RunError, RankError) as stop:
             stop.add_note(f"stopped after step {state.step}; continue with: rlvr train --resume {path}")
             raise
-    typer.echo(f"run folder: {path}")
+    return path
 
 
 @contextmanager

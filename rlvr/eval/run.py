@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from rlvr.errors import EngineError, Interrupted, ModelError, ProblemsError, RecipeError, RunError
 from rlvr.eval.record import Graded, OtherRecordError, Outcome, Record
 from rlvr.eval.result import Result, summarise
+from rlvr.policy.parallel import ONE, World
 from rlvr.problems.prompts import Renderer
 from rlvr.problems.sampler import completion_seed
 from rlvr.problems.sources import Source
@@ -108,8 +109,9 @@ def evaluate(
     record_path: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     fresh: bool = False,
+    world: World = ONE,
 ) -> Result:
-    """Sample completions of each problem, check them, and sum up.
+    """Sample completions of each problem, check them, and sum up; each rank of `world` does its share.
 
     With `record_path`, outcomes are kept there and a stopped evaluation continues; OtherRecordError where it
     holds another measurement, unless `fresh` starts it anew.
@@ -120,21 +122,28 @@ def evaluate(
     problems = _problems(source, what.limit)
     prompts = [renderer.render(problem) for problem in problems]
     header = what.header(source, prompts[0], engine.name)
-    record = Record(record_path, header, fresh=fresh)
-    try:
-        _same_problems(record, problems)
-    except RunError:
-        record.close()
-        raise
+    record = world.lead_or(
+        lambda: _opened(record_path, header, problems, fresh), lambda: Record(None, header)
+    )
+    record.outcomes |= world.lead(lambda: record.outcomes)
     if progress is not None:
         progress(0, len(problems))
     resumed, started = sum(index < len(problems) for index in record.outcomes), perf_counter()
     try:
         todo = _todo(what, record, problems, prompts, renderer)
-        for index, scored in _run(engine, scorer, todo, what.sampling, what.seed):
-            record.add(_outcome(index, scored, what.samples))
-            if progress is not None:
-                progress(sum(i < len(problems) for i in record.outcomes), len(problems))
+
+        def draw() -> list[Outcome]:
+            own = []
+            for index, scored in _run(engine, scorer, world.own(todo), what.sampling, what.seed):
+                own.append(_outcome(index, scored, what.samples))
+                record.add(own[-1])
+                if progress is not None:
+                    progress(sum(i < len(problems) for i in record.outcomes), len(problems))
+            return own
+
+        for rank, share in enumerate(world.attempt(draw, heard=True)):
+            for outcome in share if rank != world.rank else ():
+                record.add(outcome)
     finally:
         record.close()
     too_long = sum(not renderer.fits(ids, what.sampling.max_tokens) for ids in prompts)
@@ -147,6 +156,16 @@ def evaluate(
         warnings=_warnings(what, len(problems), too_long),
         evidence={**header, "prompts": _hash(prompts), "resumed": resumed, "versions": _versions()},
     )
+
+
+def _opened(path: Path | None, header: Mapping[str, Any], problems: Sequence[Problem], fresh: bool) -> Record:
+    record = Record(path, header, fresh=fresh)
+    try:
+        _same_problems(record, problems)
+    except RunError:
+        record.close()
+        raise
+    return record
 
 
 def _todo(

@@ -2,7 +2,8 @@
 
     checkpoints/step-000050/
       model/         weights, config and tokenizer in transformers' format (a peft adapter for LoRA)
-      trainer.pt     optimizer state
+      trainer.pt     optimizer state of one rank
+      shards/        instead, of several: each rank's share (torch.distributed.checkpoint), by parameter name
       state.json     where the run stands
       memory.pt      what it remembers of its problems, where it does
       hashes.json    sha256 of every other file, written last and checked at load
@@ -18,7 +19,8 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from typing import Any
 import torch
 
 from rlvr.errors import RunError
+from rlvr.policy import shards
+from rlvr.policy.parallel import ONE, World, is_broken, is_shared
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +51,21 @@ class Checkpoint:
         return self.path / "model"
 
     def optimizer_states(self) -> list[dict[str, Any]]:
-        """State dictionaries in the order they were saved."""
+        """What one rank saved: state dictionaries in the order they were saved."""
         states: list[dict[str, Any]] = torch.load(
             self.path / "trainer.pt", map_location="cpu", weights_only=True
         )
         return states
+
+    def load_optimizers(self, model: Any, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Give optimizers of `model` their saved state, whatever number of ranks saved it; all ranks do."""
+        if (self.path / "shards").is_dir():
+            shards.load(self.path / "shards", model, optimizers)
+        elif is_shared(model):
+            shards.spread(self.optimizer_states(), optimizers)
+        else:
+            for optimizer, saved in zip(optimizers, self.optimizer_states(), strict=True):
+                optimizer.load_state_dict(saved)
 
     def memory(self) -> dict[str, Any] | None:
         """What was saved as `memory`; None where nothing was."""
@@ -71,38 +85,72 @@ def save(
     state: Mapping[str, Any],
     keep: int,
     memory: Mapping[str, Any] | None = None,
+    model: Any = None,
+    world: World = ONE,
 ) -> Path:
-    """Write checkpoint `name` into `folder` and delete all but the newest `keep`.
+    """Write checkpoint `name` into `folder` and delete all but the newest `keep`; all ranks together.
 
-    Raises RunError when the disk is full or refuses; older checkpoints are untouched then.
+    Where the ranks share `model`, each writes its share of the optimizers' state, the first one everything
+    else.  Raises RunError when the disk is full or refuses; older checkpoints are untouched then.
     """
     assert NAME.fullmatch(name), name
     final, temporary = folder / name, folder / f".{name}.tmp"
+
+    def begin() -> None:
+        with _written(final):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+
+    def finish() -> None:
+        with _written(final, temporary):
+            write_model(temporary / "model")
+            if not is_shared(model):
+                torch.save([o.state_dict() for o in optimizers], temporary / "trainer.pt")
+            _seal(temporary, final, state, memory)
+
+    def share() -> None:
+        with _written(final, temporary):
+            shards.save(temporary / "shards", model, optimizers, world)
+
+    world.lead(begin)
+    if is_shared(model):
+        world.attempt(share)
+    world.lead(finish)
+    for old in _names(folder)[keep:] if world.leads else ():
+        _delete(folder / old)
+    return final
+
+
+def _seal(temporary: Path, final: Path, state: Mapping[str, Any], memory: Mapping[str, Any] | None) -> None:
+    """Make what was written a checkpoint: its state and hashes, all of it on the disk, under its name."""
+    if memory is not None:
+        torch.save(dict(memory), temporary / "memory.pt")
+    (temporary / "state.json").write_text(json.dumps(dict(state), indent=2))
+    (temporary / "hashes.json").write_text(json.dumps(_hashes(temporary), indent=2))
+    for path in (*temporary.rglob("*"), temporary):
+        _sync(path)
+    _delete(final)
+    temporary.rename(final)
+    _sync(final.parent)
+
+
+@contextmanager
+def _written(final: Path, temporary: Path | None = None) -> Iterator[None]:
+    """RunError where the block cannot write; what it wrote is removed."""
+    folder = final.parent
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        write_model(temporary / "model")
-        torch.save([o.state_dict() for o in optimizers], temporary / "trainer.pt")
-        if memory is not None:
-            torch.save(dict(memory), temporary / "memory.pt")
-        (temporary / "state.json").write_text(json.dumps(dict(state), indent=2))
-        (temporary / "hashes.json").write_text(json.dumps(_hashes(temporary), indent=2))
-        for path in (*temporary.rglob("*"), temporary):
-            _sync(path)
-        _delete(final)
-        temporary.rename(final)
-        _sync(folder)
+        yield
     except Exception as error:  # libraries raise anything on a full disk
-        shutil.rmtree(temporary, ignore_errors=True)
+        if is_broken(error):
+            raise
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
         free = shutil.disk_usage(folder).free if folder.exists() else 0
         raise RunError(
             f"{final}: the checkpoint could not be written: {str(error).splitlines()[0]} "
             f"({free / 2**20:.0f} MiB free); earlier checkpoints are whole. "
             "Free some space, then continue with --resume."
         ) from error
-    for old in _names(folder)[keep:]:
-        _delete(folder / old)
-    return final
 
 
 def latest(folder: Path, *, on_damage: Callable[[str], None], set_aside: bool = False) -> Checkpoint | None:
@@ -150,7 +198,8 @@ def _fault(path: Path) -> str | None:
         actual = _hashes(path)
     except (OSError, ValueError) as error:
         return f"it cannot be read: {error}"
-    if not isinstance(expected, dict) or not {"trainer.pt", "state.json"} <= expected.keys():
+    named = expected.keys() if isinstance(expected, dict) else set()
+    if "state.json" not in named or not named & {"trainer.pt", shards.INDEX}:
         return "hashes.json does not name its files"
     for name, digest in expected.items():
         if actual.get(name) != digest:

@@ -10,9 +10,10 @@ through `World.attempt`; both tell every rank where one of them failed, so that 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from functools import wraps
@@ -26,6 +27,7 @@ from rlvr.errors import Interrupted, ModelError, RlvrError
 from rlvr.policy.hearts import Hearts
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,8 @@ class World:
     """Its number."""
     count: int = 1
     """How many there are."""
+    drawers: int = 1
+    """The first so many of them draw completions and check them."""
     hosts: tuple[str, ...] = ()
     """Name of the machine of each; empty for one."""
     backend: str = ""
@@ -46,6 +50,8 @@ class World:
     """Carries objects, over gloo."""
     hearts: Hearts | None = None
     """Who notices that a rank is lost."""
+    listening: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Within its block a signal is heard at once."""
 
     @property
     def leads(self) -> bool:
@@ -57,16 +63,18 @@ class World:
         """Ranks on this machine, this one included."""
         return self.hosts.count(self.hosts[self.rank]) if self.hosts else 1
 
-    def attempt(self, work: Callable[[], T]) -> list[T]:
+    def attempt(self, work: Callable[[], T], *, heard: bool = False) -> list[T]:
         """What `work` returned on each rank; what it raised on one, every rank raises.
 
-        Each rank must be given its turn in the same order.  A rank's own result is not copied.
+        Each rank must be given its turn in the same order.  A rank's own result is not copied.  `heard`: a
+        signal may end the work.
         """
         if self.count == 1:
             return [work()]
         mine: tuple[T | None, RlvrError | Interrupted | None]
         try:
-            mine = work(), None
+            with self.listening() if heard else nullcontext():
+                mine = work(), None
         except (RlvrError, Interrupted) as error:
             mine = None, error
         found: list[Any] = [None] * self.count
@@ -84,37 +92,55 @@ class World:
         result: T = found[0]
         return result
 
+    def lead_or(self, work: Callable[[], T], other: Callable[[], U]) -> T | U:
+        """What `work` returns on the first rank, and `other` on the rest; nothing is sent."""
+        found: list[Any] = []
+        self.attempt(lambda: found.append(work() if self.leads else other()))
+        result: T | U = found[0]
+        return result
+
     def own(self, values: Iterable[T]) -> list[T]:
-        """This rank's share of a list that is the same on all ranks: every `count`-th."""
-        return list(values)[self.rank :: self.count]
+        """What this rank draws of a list that is the same on all: every n-th, among n that draw."""
+        return list(values)[self.rank :: self.drawers] if self.rank < self.drawers else []
 
     def merged(self, shares: list[list[T]]) -> list[T]:
         """The inverse of `own`, of what `attempt` gave."""
         whole: list[Any] = [None] * sum(map(len, shares))
-        for rank, share in enumerate(shares):
-            whole[rank :: self.count] = share
+        for rank, share in enumerate(shares[: self.drawers]):
+            whole[rank :: self.drawers] = share
         return whole
 
     def apart(self) -> World:
         """The same ranks on lines of their own, for another thread."""
         return self if self.count == 1 else replace(self, group=dist.new_group(backend="gloo"))
 
+    def agreed(self, error: RlvrError) -> RlvrError:
+        """The error by which all ranks end, of those that raised one: one of them tells it."""
+        if self.count == 1 or error.teller is not None:
+            return error
+
+        def fail() -> None:
+            raise error
+
+        try:
+            self.attempt(fail)
+        except RlvrError as chosen:
+            return chosen
+        return error
+
     def leave(self) -> None:
-        """Wait until the first rank has nothing left to do: who left earlier would be taken for lost."""
+        """Wait until all have nothing left to do: who goes first is taken for lost, and ends the others."""
         if self.count > 1:
-            with suppress(RuntimeError):
-                dist.barrier(self.group)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             if self.hearts is not None:
                 self.hearts.stop()
+            with suppress(RuntimeError):
+                dist.barrier(self.group)
 
 
 ONE = World()
 """One rank: no process group, nothing shared."""
-
-
-def is_rank() -> bool:
-    """Whether torchrun, or what sets its variables, started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
 @contextmanager
@@ -123,7 +149,7 @@ def join(device: str, deadline_s: float) -> Iterator[World]:
 
     A rank that says nothing for `deadline_s` ends all of them.  Raises ModelError where a rank has no device.
     """
-    if not is_rank():
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ONE
         return
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -148,10 +174,11 @@ def join(device: str, deadline_s: float) -> Iterator[World]:
     group = dist.new_group(backend="gloo", timeout=patience)
     host = socket.gethostname()
     hearts = Hearts(connect(), rank=rank, count=count, deadline_s=deadline_s, place=f"{address}:{port}")
-    alone = World(rank=rank, count=count, backend=backend, device=where, group=group, hearts=hearts)
+    world = World(rank=rank, count=count, drawers=count, backend=backend, device=where, group=group)
     try:
         hearts.start()
-        yield replace(alone, hosts=tuple(alone.attempt(lambda: host)))
+        hosts = world.attempt(lambda: host)
+        yield replace(world, hosts=tuple(hosts), hearts=hearts)
     finally:
         hearts.stop()
 
@@ -241,6 +268,12 @@ def with_whole_weights(forward: Callable[..., T]) -> Callable[..., T]:
         return found
 
     return run
+
+
+def is_broken(error: BaseException) -> bool:
+    """Whether ranks have lost each other: a connection broke, or an answer did not come in time."""
+    words = str(error)
+    return isinstance(error, dist.DistError) or any(w in words for w in ("gloo", "NCCL", "Connection closed"))
 
 
 def is_shared(model: Any) -> bool:

@@ -16,7 +16,7 @@ from rlvr.recipe.schema_verifier import Audit as Audit
 from rlvr.recipe.schema_verifier import Sandbox as Sandbox
 from rlvr.recipe.schema_verifier import Verifier as Verifier
 from rlvr.recipe.schema_vllm import Vllm
-from rlvr.recipe.units import FROZEN, Fraction
+from rlvr.recipe.units import FROZEN, Fraction, Seconds
 
 
 class Make(BaseModel):
@@ -256,6 +256,10 @@ class Run(BaseModel):
     """CPU threads of torch; by default all cores."""
     hopeless: Literal["refuse", "go_on"] = "refuse"
     """Where the start teaches nothing: 128, all cut, unanswered or failed; 512 of 64 problems, none right."""
+    ranks: int | None = Field(default=None, ge=1)
+    """Processes on this machine that share the work and the weights; by default one a GPU, or one."""
+    rank_deadline: Seconds = 600.0
+    """A rank that is silent, or keeps the others waiting, for so long ends the run, which can be resumed."""
     verify_workers: int | None = Field(default=None, ge=1)
     """Processes that run verifiers; by default the number of cores, at most 8."""
 

@@ -55,3 +55,23 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free what the engine holds; safe to call twice."""
         ...
+
+
+class Elsewhere:
+    """An engine that another rank has: it draws nothing here."""
+
+    name = "vllm_server"
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Group]]:
+        """Nothing, since nothing may be asked."""
+        assert not requests, "the rank that has the engine asks it"
+        return iter(())
+
+    def load_weights(self, model: Any, version: int) -> None:
+        """They are the other rank's."""
+
+    def rest(self) -> None:
+        """Nothing is held."""
+
+    def close(self) -> None:
+        """Likewise."""

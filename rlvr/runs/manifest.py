@@ -83,6 +83,12 @@ class Manifest(BaseModel):
     """Cores that the process may use."""
     gpus: tuple[str, ...] = ()
     """Names of the GPUs."""
+    ranks: int = 1
+    """Processes that trained it, when it began."""
+    hosts: tuple[str, ...] = ()
+    """Machine of each of several ranks."""
+    backend: str = ""
+    """What carried weights and gradients between them: gloo or nccl."""
     git: Git | None = None
     """None where the code is no git checkout."""
     resumes: tuple[Resume, ...] = ()
@@ -111,6 +117,9 @@ def build_manifest(
     files: Mapping[str, str] | None = None,
     gpus: Sequence[str] = (),
     sandbox: str = "",
+    ranks: int = 1,
+    hosts: Sequence[str] = (),
+    backend: str = "",
 ) -> Manifest:
     """Describe the run that starts now in this process."""
     return Manifest(
@@ -132,6 +141,9 @@ def build_manifest(
         cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
         gpus=tuple(gpus),
         sandbox=sandbox,
+        ranks=ranks,
+        hosts=tuple(hosts),
+        backend=backend,
         git=_git(Path(__file__).resolve().parents[2]),
     )
 

@@ -119,6 +119,11 @@ class Record:
         with self._lock:
             self._write_status("finished" if outcome == "finished" else "stopped", None, None, outcome)
 
+    @property
+    def doing(self) -> str:
+        """The phase, and after which step."""
+        return f"{self._phase[0]}, after step {self._step}"
+
     def _append(self, kind: Kind, step: int, numbers: dict[str, float | None]) -> None:
         row = {"kind": kind, "step": step, "time": time.time(), "metrics": numbers}
         append_line(self.folder.metrics, json.dumps(row, allow_nan=False))
@@ -157,6 +162,48 @@ class Record:
                     stamped = re.match(r"step-(\d+)", entry.name)
                     if stamped and int(stamped[1]) > last:
                         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+class Silence:
+    """The record of a rank that keeps none: another one's is the run's."""
+
+    def __init__(self) -> None:
+        self.doing = "start"
+
+    def phase(self, name: str, done: int | None = None, total: int | None = None) -> None:
+        """Remember it for who asks where this rank is."""
+        self.doing = name
+
+    def note(self, text: str) -> None:
+        """Tell the log: only this rank may know."""
+        log.warning("%s", text)
+
+    def step(self, step: int, groups: Sequence[ScoredGroup], report: StepReport) -> None:
+        """Nothing."""
+
+    def warm_start(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def eval(self, step: int, benchmark: str, metrics: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def engine(self, name: str, proof: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def start(self, found: Mapping[str, float | str]) -> None:
+        """Nothing."""
+
+    def finish(self, outcome: str) -> None:
+        """Nothing."""
+
+
+def note_end(folder: RunFolder, outcome: str) -> None:
+    """Say how a run ended in the place of its writer, which is lost."""
+    try:
+        status = json.loads(folder.status.read_bytes())
+        write_json_atomic(folder.status, status | {"state": "stopped", "outcome": fit(outcome)})
+    except (RunError, OSError, ValueError) as trouble:
+        log.warning("%s: %s", folder.status, trouble)
 
 
 def _in_room(room: str, metrics: Mapping[str, float]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -35,6 +36,9 @@ def audited(run: Run, auditor: Auditor | None, taken: Taken, metrics: dict[str, 
     if auditor is None:
         return taken.groups
     started = perf_counter()
-    groups = auditor.finish(taken.groups, run.record.phase)
+    own = auditor.finish(taken.groups, run.record.phase)
+    told = run.world.attempt(lambda: {index: g.audits for index, g in enumerate(own) if g.audits})
+    known = {index: audits for part in told for index, audits in part.items()}
+    groups = [replace(group, audits=known.get(index, ())) for index, group in enumerate(own)]
     metrics["time/audit_s"] = perf_counter() - started
     return groups

@@ -28,6 +28,7 @@ from time import perf_counter
 import numpy as np
 
 from rlvr.algo.states import segment_ends
+from rlvr.policy.parallel import ONE, World
 from rlvr.problems.sampler import continuation_seed
 from rlvr.recipe.schema_algorithm import STEPS, Algorithm
 from rlvr.rollout.engine import Engine
@@ -61,6 +62,8 @@ class StepCredit:
     """Whether truncated completions train nothing."""
     seed: int
     """`run.seed`."""
+    world: World = ONE
+    """The ranks, each of which continues and checks its share."""
 
     def of_step(
         self, groups: Sequence[ScoredGroup], kept: Sequence[ScoredGroup], step: int, progress: Progress
@@ -179,23 +182,39 @@ class StepCredit:
         spent: Spent,
     ) -> dict[bytes, list[float]]:
         """Continue from each state and check: the rewards of the continuations that could be checked."""
-        where = list(asked.values())
+        shares = self.world.attempt(
+            lambda: self._own(groups, self.world.own(asked.values()), step, progress), heard=True
+        )
+        found: dict[bytes, list[float]] = {}
+        for prefix, one in zip(asked, self.world.merged(shares), strict=True):
+            found[prefix] = [reward for reward in one.rewards if reward is not None]
+            spent.tokens += one.tokens
+            spent.continuations += len(one.rewards)
+            spent.errors += len(one.rewards) - len(found[prefix])
+        return found
+
+    def _own(
+        self,
+        groups: Sequence[ScoredGroup],
+        where: Sequence[tuple[Path, int]],
+        step: int,
+        progress: Progress,
+    ) -> list[Continued]:
+        """What continuing from this rank's share of the states gave and cost."""
         requests = [self._request(groups[path.place].group, path, cut, step) for path, cut in where]
+        tokens = [0] * len(requests)
         pending: dict[int, Pending] = {}
         progress("credit", 0, len(requests))
         for index, group in self.engine.generate(requests, self.sampling):
             path, cut = where[index]
-            spent.tokens += sum(len(c.token_ids) for c in group.completions)
-            spent.continuations += len(group.completions)
+            tokens[index] = sum(len(c.token_ids) for c in group.completions)
             whole = self._whole(groups[path.place].group, path.token_ids[:cut], group)
             pending[index] = self.scorer.submit(whole, requests[index].seeds[0] % 2**32)
             progress("credit", len(pending), len(requests))
-        found: dict[bytes, list[float]] = {}
-        for index, prefix in enumerate(asked):
-            rewards = pending[index].result().rewards
-            found[prefix] = [reward for reward in rewards if reward is not None]
-            spent.errors += len(rewards) - len(found[prefix])
-        return found
+        return [
+            Continued(tokens=tokens[index], rewards=pending[index].result().rewards)
+            for index in range(len(requests))
+        ]
 
     def _request(self, group: Group, path: Path, cut: int, step: int) -> Request:
         seeds = (
@@ -213,6 +232,16 @@ class StepCredit:
         """The continuations as the completions that a verifier would see."""
         wholes = [replace(c, token_ids=(*prefix, *c.token_ids)) for c in continued.completions]
         return replace(group, completions=tuple(replace(c, text=self.decode(c.token_ids)) for c in wholes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continued:
+    """The continuations of one state."""
+
+    tokens: int
+    """Sampled."""
+    rewards: tuple[float | None, ...]
+    """Of each; None where the check failed on our side."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -76,4 +76,5 @@ def _measure(run: Run, step: int, held_out: build.HeldOut, *, fresh: bool = Fals
             record_path=run.folder.eval_file(step, benchmark.name),
             progress=partial(run.record.phase, f"eval {benchmark.name}"),
             fresh=fresh,
+            world=run.world,
         )

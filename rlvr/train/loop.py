@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from statistics import fmean
 from time import perf_counter
@@ -11,17 +11,20 @@ import torch
 
 from rlvr import build
 from rlvr.algo.pivots import marks, usage
-from rlvr.errors import Interrupted, RlvrError, RunError, TrainingError
+from rlvr.errors import Interrupted, RankError, RlvrError, RunError, TrainingError
+from rlvr.policy import model as models
 from rlvr.policy import optim
 from rlvr.policy.packing import misfit
+from rlvr.policy.parallel import World, is_broken
 from rlvr.problems.sampler import Sampler
-from rlvr.rollout.proof import prove
+from rlvr.rollout.engine import Elsewhere
+from rlvr.rollout.proof import Proof, prove
 from rlvr.runs.accounting import tally
 from rlvr.runs.alarms import starving
 from rlvr.runs.reader import read_metrics
 from rlvr.train import reference, start
 from rlvr.train.audit import audited, auditor_of
-from rlvr.train.batch import pack
+from rlvr.train.batch import deal, pack
 from rlvr.train.credit import StepCredit, ends_of
 from rlvr.train.held_out import evaluate_due
 from rlvr.train.run import Run, State
@@ -39,25 +42,28 @@ SKIPPED_LIMIT = 3
 def train(run: Run, state: State) -> None:
     """Go on from `state` to the last step.
 
-    On a signal or an error the last finished step is saved before it is passed on.
+    On a signal or an error the last finished step is saved before it is passed on.  Several ranks hear a
+    signal where all of them can: while they sample, and between two steps.
     """
     try:
         run.packs = _packs(run)
-        if state.phase == "warm":
-            warm_start(run, state)
-        with run.signals.deferred():
-            state.phase = "step"
-            run.use("step", [_optimizer(run)])
-        _steps(run, state)
+        with run.signals.deferred() if run.world.count > 1 else nullcontext():
+            if state.phase == "warm":
+                warm_start(run, state)
+            with run.signals.deferred():
+                state.phase = "step"
+                run.use("step", [_optimizer(run)])
+            _steps(run, state)
     except Interrupted as stop:
         _keep(run, state)
         run.record.finish(f"stopped by signal {stop.signal_number}")
         raise
-    except RlvrError as error:
-        if not isinstance(error, RunError):
+    except RlvrError as raised:
+        error = run.world.agreed(raised)
+        if not isinstance(error, RunError | RankError):
             _keep(run, state)
         run.record.finish(str(error))
-        raise
+        raise error from raised.__cause__
     except torch.OutOfMemoryError as error:
         run.record.finish("out of GPU memory")
         raise TrainingError(
@@ -66,6 +72,8 @@ def train(run: Run, state: State) -> None:
             f"({run.recipe.sampling.batch_size}), or set model.gradient_checkpointing: true."
         ) from error
     except Exception as error:  # passed on: the record only says why the run ended
+        if is_broken(error):
+            _part(run, error)
         run.record.finish(f"internal error: {type(error).__name__}: {error}")
         raise
     run.record.finish("finished")
@@ -75,21 +83,40 @@ def _packs(run: Run) -> bool:
     """Whether the policy trains packed; a model that cannot is noted."""
     if run.recipe.optim.packing == "off":
         return False
-    why = misfit(run.model)
+    why = misfit(run.whole)
     if why is not None:
         run.record.note(f"optim.packing auto -> off, padded and sorted by length: {why}")
     return why is None
 
 
-def _steps(run: Run, state: State) -> None:
-    recipe = run.recipe
-    reference.take_up(run, state)
-    measured = {
+def _part(run: Run, error: Exception) -> None:
+    """Say which ranks are lost: RankError, on one rank with words for people."""
+    hearts = run.world.hearts
+    if hearts is None:
+        return
+    lost, words = hearts.lost()
+    if not lost:
+        words = f"the ranks have lost each other: {str(error).splitlines()[0]}"
+    run.record.finish(words)
+    parted = RankError(words)
+    parted.teller = hearts.speaker(lost)
+    raise parted from error
+
+
+def _measured(run: Run) -> set[tuple[int, str]]:
+    """Steps and benchmarks with a number."""
+    return {
         (r.step, n.removeprefix("eval/").rpartition("/")[0])
         for r in read_metrics(run.folder.path)
         if r.kind == "eval"
         for n in r.metrics
     }
+
+
+def _steps(run: Run, state: State) -> None:
+    recipe = run.recipe
+    reference.take_up(run, state)
+    measured = run.world.lead(lambda: _measured(run))
     with (
         build.scorer(
             recipe.verifier,
@@ -108,13 +135,15 @@ def _steps(run: Run, state: State) -> None:
             temperature=recipe.sampling.temperature,
             stop_ids=run.renderer.stop_ids,
         )
+        # Ahead of the trainer it is another thread that draws.
+        drawing = run.world.apart() if recipe.sampling.max_lag else run.world
         stream = Stream(
             sampler=Sampler(run.source, recipe.run.seed),
             renderer=run.renderer,
             engine=run.engine,
             scorer=scorer,
             sampling=sampling,
-            credit=_step_credit(run, scorer, sampling),
+            credit=_step_credit(run, scorer, sampling, drawing),
             group_size=recipe.sampling.group_size,
             drop_zero_variance=recipe.algorithm.zero_variance == "drop",
             oversample=recipe.algorithm.oversample,
@@ -123,6 +152,7 @@ def _steps(run: Run, state: State) -> None:
             practice=run.practice,
             greedy=recipe.algorithm.baseline == "greedy",
             auditor=auditor,
+            world=drawing,
         )
         _publish(run, state.step)
         feed = Feed(
@@ -137,7 +167,8 @@ def _steps(run: Run, state: State) -> None:
         with closing(feed):
             is_decided = False
             while True:
-                is_decided = is_decided or start.is_decided(run)
+                run.world.attempt(run.signals.hear if run.world.count > 1 else _nothing)
+                is_decided = is_decided or run.world.lead(lambda: start.is_decided(run))
                 last = _last(run, state)
                 if _due(state.step, recipe.run.save_every, last):
                     run.save(state)
@@ -146,10 +177,11 @@ def _steps(run: Run, state: State) -> None:
                         evaluate_due(run, state.step, measured)
                 if state.step >= last:
                     return
+                feed.publish(state.step)
                 _step(run, state, feed, auditor)
 
 
-def _step_credit(run: Run, scorer: Scorer, sampling: Sampling) -> StepCredit | None:
+def _step_credit(run: Run, scorer: Scorer, sampling: Sampling, world: World) -> StepCredit | None:
     algorithm = run.recipe.algorithm
     if algorithm.credit not in ("step_mc", "segment_mc"):
         return None
@@ -163,21 +195,30 @@ def _step_credit(run: Run, scorer: Scorer, sampling: Sampling) -> StepCredit | N
         tokens_share=algorithm.credit_tokens_share,
         mask_truncated=algorithm.overlong == "mask",
         seed=run.recipe.run.seed,
+        world=world,
     )
 
 
 def _publish(run: Run, step: int) -> None:
     """Give the engine its first weights; vLLM, which has its own copy, must prove that it took them."""
+    whole = run.gathered()
     if run.engine.name == "hf":
-        run.engine.load_weights(run.model, step)
+        run.engine.load_weights(whole, step)
         return
     run.record.phase("prove that the engine takes weights")
     run.tell(f"proving that {run.engine.name} samples with the weights it is given")
     temperature = run.recipe.sampling.temperature
+
+    def proven() -> Proof | None:
+        if isinstance(run.engine, Elsewhere):
+            return None
+        return prove(run.engine, whole, step, context=run.renderer.context, temperature=temperature)
+
     with run.signals.deferred():
-        proof = prove(run.engine, run.model, step, context=run.renderer.context, temperature=temperature)
-    run.tell(f"proven: its log-probabilities are within {proof.max_nats:.1g} nats of the trainer's")
-    run.record.engine(run.engine.name, asdict(proof))
+        proofs = [proof for proof in run.world.attempt(proven) if proof is not None]
+    worst = max(proofs, key=lambda proof: proof.max_nats)
+    run.tell(f"proven: its log-probabilities are within {worst.max_nats:.1g} nats of the trainer's")
+    run.record.engine(run.engine.name, asdict(worst))
 
 
 def _step(run: Run, state: State, feed: Feed, auditor: Auditor | None) -> None:
@@ -201,8 +242,7 @@ def _step(run: Run, state: State, feed: Feed, auditor: Auditor | None) -> None:
         run.seconds = {}
         synced = perf_counter()
         run.record.phase("sync")
-        run.engine.load_weights(run.model, state.step)
-        feed.publish(state.step)
+        _load(run, state.step)
         run.spent("time/sync_s", perf_counter() - synced)
     reference.refresh(run, state)
     if state.skipped_in_a_row >= SKIPPED_LIMIT:
@@ -213,24 +253,38 @@ def _step(run: Run, state: State, feed: Feed, auditor: Auditor | None) -> None:
         )
 
 
+def _load(run: Run, step: int) -> None:
+    """Give the engine of each rank the weights of finished step `step`."""
+    whole = run.gathered()
+    run.world.attempt(lambda: run.engine.load_weights(whole, step))
+
+
 def _learn(run: Run, state: State, taken: Taken) -> dict[str, float]:
     algorithm, spec = run.recipe.algorithm, run.recipe.optim
     if not taken.kept:
         return {}
+    world, ranks = run.world, run.ranks
+    own, updates = deal(
+        taken.kept, spec.minibatches, rank=world.rank, ranks=world.count, width=models.width(run.model)
+    )
     batch = pack(
-        taken.kept,
+        own,
         baseline=algorithm.baseline,
         scale=algorithm.scale,
         epsilon=algorithm.advantage_epsilon,
         mask_truncated=algorithm.overlong == "mask",
         device=run.device,
+        ranks=ranks,
         push_below={"step_mc": 1.0, "segment_mc": algorithm.segment_probability}.get(algorithm.credit),
     )
-    if not batch.mask_BC.any():
+    if not ranks.most(float(batch.mask_BC.any())):
         return {}
-    completions = [c for g in taken.kept for c in g.group.completions]
+    completions = [c for g in own for c in g.group.completions]
     marked_BC = marks(run.lexicon, completions, batch.mask_BC.shape[1])
-    batch = replace(batch, pivot_BC=marked_BC.to(run.device))
+    sizes = [len(g.rewards) for g in own]
+    numbers = [number for number, size in zip(updates, sizes, strict=True) for _ in range(size)]
+    update_B = torch.tensor(numbers, dtype=torch.long, device=run.device)
+    batch = replace(batch, pivot_BC=marked_BC.to(run.device), update_B=update_B)
     rate = optim.learning_rate_at(
         state.step,
         peak=spec.learning_rate,
@@ -251,11 +305,15 @@ def _learn(run: Run, state: State, taken: Taken) -> dict[str, float]:
     guard = {} if loss.entropy == "off" else {"loss/guard": float(run.course.armed)}
     if not run.course.armed:
         loss = replace(loss, entropy="off")
-    metrics = update(run.model, run.reference, run.optimizers[0], batch, loss, settings, rate)
+    metrics = update(run.model, run.reference, run.optimizers[0], batch, loss, settings, rate, ranks)
     if run.course.armed:
         state.entropy_coef = metrics.get("loss/entropy_coef")
     state.skipped_in_a_row = state.skipped_in_a_row + 1 if metrics["optim/skipped"] else 0
     return metrics | guard
+
+
+def _nothing() -> None:
+    """What one rank alone hears at any time."""
 
 
 def _pivots(run: Run, taken: Taken) -> dict[str, float]:

@@ -36,7 +36,7 @@ def take_up(run: Run, state: State) -> None:
             dtype=run.recipe.model.dtype,
             device=str(run.device),
         )
-        run.reference = made.requires_grad_(False).eval()
+        run.reference = run.placed(made)
 
 
 def refresh(run: Run, state: State) -> None:
@@ -45,9 +45,10 @@ def refresh(run: Run, state: State) -> None:
         return
     run.record.phase("save the reference")
     with run.signals.deferred():
-        run.model.save_pretrained(_folder(run, state.step))
-        run.reference = copy.deepcopy(run.model).requires_grad_(False).eval()
-        _forget(run)
+        whole = run.gathered()
+        run.world.lead(lambda: whole.save_pretrained(_folder(run, state.step)))
+        run.reference = run.placed(copy.deepcopy(whole))
+        run.world.lead(lambda: _forget(run))
 
 
 def _is_read(run: Run) -> bool:

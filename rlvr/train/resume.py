@@ -14,12 +14,13 @@ from typing import Any
 
 from rlvr.errors import RecipeError, RunError
 from rlvr.policy import checkpoint
+from rlvr.policy.parallel import World
 from rlvr.problems.sources import Source
 from rlvr.recipe.load import Loaded, load
 from rlvr.recipe.schema import Recipe
 from rlvr.rollout.weights import checksums, has_adapter, named_weights
 from rlvr.runs.folder import RunFolder
-from rlvr.runs.manifest import read_manifest, write_manifest
+from rlvr.runs.manifest import Manifest, read_manifest, write_manifest
 
 SAFE = (
     "run.steps",
@@ -28,6 +29,8 @@ SAFE = (
     "run.keep",
     "run.verify_workers",
     "run.hopeless",
+    "run.ranks",
+    "run.rank_deadline",
     "vllm.servers",
     "vllm.key_file",
     "vllm.replicas",
@@ -139,11 +142,21 @@ def changed_sandbox(before: str, now: str, step: int) -> list[str]:
     return [f"sandbox until step {step}: {before}; from there on: {now or 'no verifier asks for one'}"]
 
 
-def note_recipe(folder: RunFolder, recipe: Recipe, files: Mapping[str, str], sandbox: str) -> None:
+def changed_ranks(before: Manifest, world: World, step: int) -> list[str]:
+    """Words for the record where another number of ranks goes on: its sums are rounded otherwise."""
+    if before.ranks == world.count:
+        return []
+    return [f"run.ranks until step {step}: {before.ranks}; from there on: {world.count}"]
+
+
+def note_recipe(
+    folder: RunFolder, recipe: Recipe, files: Mapping[str, str], sandbox: str, world: World
+) -> None:
     """Bring the manifest up to what the resumed run uses."""
     manifest = read_manifest(folder)
     files = {**manifest.files, **files}
     changes = {"steps": recipe.run.steps, "recipe": flat(recipe), "files": files, "sandbox": sandbox}
+    changes |= {"ranks": world.count, "hosts": world.hosts, "backend": world.backend}
     if any(getattr(manifest, key) != value for key, value in changes.items()):
         write_manifest(folder, manifest.model_copy(update=changes))
 

@@ -46,7 +46,22 @@ class Signals:
             yield
         finally:
             self._depth -= 1
-        if self._depth == 0 and self._waiting is not None:
+        if self._depth == 0:
+            self.hear()
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Within a deferred block: hear a signal at once, also one that waits."""
+        depth, self._depth = self._depth, 0
+        try:
+            self.hear()
+            yield
+        finally:
+            self._depth = depth
+
+    def hear(self) -> None:
+        """Raise for a signal that waits."""
+        if self._waiting is not None:
             number, self._waiting = self._waiting, None
             raise Interrupted(number)
 

@@ -16,6 +16,7 @@ from math import ceil
 from time import perf_counter
 
 from rlvr.errors import ProblemsError
+from rlvr.policy.parallel import ONE, World
 from rlvr.problems.curriculum import Wants
 from rlvr.problems.prompts import Renderer
 from rlvr.problems.sampler import Sampler, completion_seed
@@ -79,6 +80,8 @@ class Stream:
     """One greedy completion beside each group, for a baseline."""
     credit: StepCredit | None = None
     """Who measures the values of states within completions, where the method asks for them."""
+    world: World = ONE
+    """The ranks, each of which draws and checks its share."""
     auditor: Auditor | None = None
     """Who checks a sample of the completions a second time, without a say in what is trained."""
 
@@ -190,6 +193,13 @@ class Stream:
     def _sample_and_verify(
         self, requests: Sequence[Request], seconds: dict[str, float], progress: Progress
     ) -> list[ScoredGroup]:
+        """The groups of `requests`, of which each rank draws and checks its share."""
+        own = self.world.own(requests)
+        return self.world.merged(self.world.attempt(lambda: self._own(own, seconds, progress), heard=True))
+
+    def _own(
+        self, requests: Sequence[Request], seconds: dict[str, float], progress: Progress
+    ) -> list[ScoredGroup]:
         started = perf_counter()
         drawn = self._draw(requests, self.sampling, progress, self.auditor)
         beside: list[Pending] = []
@@ -248,8 +258,7 @@ class Feed:
         self._stream, self._count, self._last, self._max_lag = stream, count, last, max_lag
         self._published = step
         self._news = threading.Condition()
-        self._turn = threading.Lock()
-        self._is_closed = self._is_wanted = False
+        self._is_closed = self._is_idle = False
         self._progress: tuple[str, int, int] = ("sample", 0, count)
         self._ready: queue.SimpleQueue[Taken | BaseException] = queue.SimpleQueue()
         if max_lag:
@@ -279,15 +288,14 @@ class Feed:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """The engine is the caller's within the block: it begins when the groups being sampled are done."""
-        self._is_wanted = True
-        try:
-            with self._turn:
-                yield
-        finally:
-            with self._news:
-                self._is_wanted = False
-                self._news.notify_all()
+        """The engine is the caller's within the block, who publishes nothing in it.
+
+        It begins when all is sampled that may be, so that ranks which share the sampling stop at one place.
+        """
+        with self._news:
+            while self._max_lag and not self._is_idle:
+                self._news.wait()
+        yield
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -300,18 +308,27 @@ class Feed:
             for ahead in range(step, self._last):
                 with self._news:
                     while not self._may_begin(ahead):
+                        self._rest(True)
                         self._news.wait()
-                with self._turn:
+                    self._rest(False)
                     if self._is_closed:
                         return
-                    taken = self._stream.take(self._count, ahead, cursor, self._note, memory)
+                taken = self._stream.take(self._count, ahead, cursor, self._note, memory)
                 cursor, memory = taken.cursor, taken.memory
                 self._ready.put(taken)
         except BaseException as error:  # noqa: BLE001 - handed to the trainer's thread
             self._ready.put(error)
+        finally:
+            with self._news:
+                self._rest(True)
+
+    def _rest(self, is_idle: bool) -> None:
+        if is_idle != self._is_idle:
+            self._is_idle = is_idle
+            self._news.notify_all()
 
     def _may_begin(self, step: int) -> bool:
-        return self._is_closed or (not self._is_wanted and self._published >= step - self._max_lag)
+        return self._is_closed or self._published >= step - self._max_lag
 
     def _note(self, phase: str, done: int, total: int) -> None:
         self._progress = (phase, done, total)

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from rlvr.algo.ranks import ALONE, Ranks
 from rlvr.errors import ProblemsError, TrainingError
 from rlvr.policy import optim
 from rlvr.policy.logprobs import completion_logprobs
 from rlvr.policy.packing import packed_attention
 from rlvr.problems.prompts import Renderer
 from rlvr.problems.sampler import permutation
-from rlvr.train.batch import micro_batches, take
+from rlvr.train.batch import micro_batches, take, together
 from rlvr.train.run import Run, State
 from rlvr.types import Batch, Worked
 
@@ -44,6 +45,7 @@ def warm_start(run: Run, state: State) -> None:
     run.use("warm", optimizers)
     losses, tokens, since = [], 0, perf_counter()
     while state.warm_step < spec.steps:
+        run.world.attempt(run.signals.hear if run.world.count > 1 else lambda: None)
         run.record.phase("warm_start", state.warm_step, spec.steps)
         first = state.warm_step * spec.batch_size
         batch = _pack(
@@ -58,8 +60,9 @@ def warm_start(run: Run, state: State) -> None:
         )
         tokens += int(batch.lengths_B.sum())
         with run.signals.deferred():
-            budget = run.recipe.optim.micro_batch_tokens
-            losses.append(imitate(run.model, optimizers, batch, rate, budget, packed=run.packs))
+            budget, ranks = run.recipe.optim.micro_batch_tokens, run.ranks
+            rows = torch.arange(run.world.rank, spec.batch_size, run.world.count, device=run.device)
+            losses.append(imitate(run.model, optimizers, batch, rate, budget, rows, ranks, packed=run.packs))
             state.warm_step += 1
             if state.warm_step % REPORT_EVERY == 0 or state.warm_step == spec.steps:
                 measured = {
@@ -91,17 +94,20 @@ def imitate(
     batch: Batch,
     learning_rate: float,
     token_budget: int,
+    rows: torch.Tensor,
+    ranks: Ranks = ALONE,
     *,
     packed: bool = False,
 ) -> float:
     """One step; the weight of each token stands in `advantages_BC`.  Returns the mean loss in nats.
 
-    Raises TrainingError when the gradient is not finite.
+    `rows`: the sequences of this rank, of a batch that is the same on all `ranks`.  Raises TrainingError when
+    the gradient is not finite.
     """
     total, value = batch.advantages_BC.sum(), 0.0
-    rows = torch.arange(len(batch.lengths_B), device=batch.ids_BT.device)
     model.train(model.is_gradient_checkpointing)
-    for micro in (take(batch, part) for part in micro_batches(batch, rows, token_budget, packed=packed)):
+    parts = together(micro_batches(batch, rows, token_budget, packed=packed), ranks)
+    for micro in (take(batch, part) for part in parts):
         said = completion_logprobs(
             model,
             micro.ids_BT,
@@ -122,7 +128,7 @@ def imitate(
             f"warm start: the gradient is not finite (norm {norm}); "
             f"lower warm_start.learning_rate, now {learning_rate:g}"
         )
-    return value
+    return float(ranks.sum(torch.tensor(value, dtype=torch.float64)))
 
 
 def _pack(worked: Sequence[Worked], renderer: Renderer, device: torch.device) -> Batch:
