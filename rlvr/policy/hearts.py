@@ -123,7 +123,13 @@ class Hearts:
                     heart.said, heart.heard = said, now
 
     def _judge(self) -> None:
+        begun = time.monotonic()
         while not self._is_over.wait(BEAT_S):
+            # While this process was stopped, or its machine busy, it heard nobody: that says nothing of them.
+            stopped, begun = max(0.0, time.monotonic() - begun - 2 * BEAT_S), time.monotonic()
+            self._reached += stopped
+            for heart in self._hearts.values():
+                heart.heard += stopped
             away = time.monotonic() - self._reached
             if away > self._deadline_s:
                 self._end(

@@ -22,6 +22,7 @@ from rlvr.rollout.proof import Proof, prove
 from rlvr.runs.accounting import tally
 from rlvr.runs.alarms import starving
 from rlvr.runs.reader import read_metrics
+from rlvr.runs.writer import note_end
 from rlvr.train import reference, start
 from rlvr.train.audit import audited, auditor_of
 from rlvr.train.batch import deal, pack
@@ -97,9 +98,10 @@ def _part(run: Run, error: Exception) -> None:
     lost, words = hearts.lost()
     if not lost:
         words = f"the ranks have lost each other: {str(error).splitlines()[0]}"
-    run.record.finish(words)
     parted = RankError(words)
     parted.teller = hearts.speaker(lost)
+    if parted.teller == run.world.rank:
+        note_end(run.folder, words)
     raise parted from error
 
 

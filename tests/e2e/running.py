@@ -165,7 +165,8 @@ def checkpoints(run):
 
 def leftovers(run):
     """Temporary files and folders anywhere in the run."""
-    return [str(p) for p in run.rglob("*") if p.name.startswith(".") or p.name.endswith((".tmp", ".part"))]
+    found = (p for p in run.rglob("*") if p.parts[-2:] != ("shards", ".metadata"))
+    return [str(p) for p in found if p.name.startswith(".") or p.name.endswith((".tmp", ".part"))]
 
 
 def train_rows(run):
