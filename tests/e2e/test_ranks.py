@@ -59,7 +59,7 @@ def check_same(run, expected, file="model/model.safetensors", steps=5):
                 assert rows[step][name] == pytest.approx(value, rel=1e-3, abs=1e-5), (step, name)
     ours, theirs = (load_file(p / "checkpoints" / f"step-{steps:06d}" / file) for p in (run, expected))
     start = load_file(expected / "checkpoints" / "step-000000" / file)
-    assert max(float((theirs[key] - start[key]).abs().max()) for key in theirs) > 1e-3, "nothing was learned"
+    assert max(float((theirs[key] - start[key]).abs().max()) for key in theirs) > 5e-4, "nothing was learned"
     for key in theirs:
         torch.testing.assert_close(ours[key], theirs[key], atol=2e-5, rtol=0)
     assert leftovers(run) == []
