@@ -31,7 +31,7 @@ class StepClock:
         now, cpu = time.perf_counter(), cpu_seconds()
         made = {"wall_s": now - self._wall, "cpu_s": cpu - self._cpu, "phases": self._phases, **numbers}
         self.steps.append(made)
-        self._wall, self._cpu, self._phases = now, cpu, {}
+        self._wall, self._cpu, self._phases = time.perf_counter(), cpu, {}
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -99,7 +99,7 @@ def peak_bytes() -> int:
 
 def _peak_kib(pid: int) -> int:
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
@@ -108,6 +108,6 @@ def _peak_kib(pid: int) -> int:
 def _stat(pid: int) -> list[str]:
     """Fields of /proc/PID/stat behind the name; none where the process is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return []
