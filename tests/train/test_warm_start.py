@@ -19,7 +19,8 @@ def batch_of(model, tokenizer, count=12):
 def imitated(model, batch, budget, packed):
     model = copy.deepcopy(model)
     optimizers = [torch.optim.SGD(model.parameters(), lr=0.0)]
-    loss = imitate(model, optimizers, batch, 0.5, budget, packed=packed)
+    rows = torch.arange(len(batch.lengths_B))
+    loss = imitate(model, optimizers, batch, 0.5, budget, rows, packed=packed)
     return loss, torch.nn.utils.parameters_to_vector(model.parameters()).detach()
 
 
