@@ -72,6 +72,9 @@ class Interrupted(BaseException):
         super().__init__(f"stopped by signal {signal_number}")
         self.signal_number = signal_number
 
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[int], dict[str, object]]:
+        return type(self), (self.signal_number,), self.__dict__
+
 
 def near_miss(name: str, choices: Iterable[str]) -> str:
     """``; did you mean `x`?`` with the closest choice, else the list of choices, else nothing."""

@@ -66,6 +66,9 @@ class OtherRecordError(RunError):
         self.what = what
         """The difference alone, without what to do about it."""
 
+    def __reduce__(self) -> tuple[type[OtherRecordError], tuple[str], dict[str, object]]:
+        return type(self), (self.what,), self.__dict__
+
 
 class Record:
     """Outcomes by index, kept in memory and, with a path, on disk."""

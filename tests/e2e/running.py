@@ -60,16 +60,18 @@ def here(*arguments):
 class Process:
     """One `rlvr` as a process, with a mark that all its descendants inherit and its own scratch folder."""
 
-    def __init__(self, folder, *arguments):
+    def __init__(self, folder, *arguments, wrapper=(), **variables):
+        """`wrapper`: what it is started through; `variables`: more of its environment."""
         self.mark = uuid.uuid4().hex
         self.scratch = Path(folder) / f"scratch-{self.mark[:6]}"
         self.scratch.mkdir(parents=True)
         path = os.pathsep.join([str(REPO), str(REPO / "verifiers")])
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RLVR_")}
         environment |= {MARK: self.mark, "TMPDIR": str(self.scratch), "PYTHONPATH": path, "COLUMNS": "200"}
+        environment |= variables
         with (self.scratch.parent / f"{self.mark}.out").open("wb") as out:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "rlvr.cli.app", *map(str, arguments)],
+                [*wrapper, sys.executable, "-m", "rlvr.cli.app", *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -125,9 +127,9 @@ class Process:
 
 
 @contextmanager
-def running(folder, *arguments):
+def running(folder, *arguments, **started):
     """A process that is over when the block is over, whatever happened in it."""
-    process = Process(folder, *arguments)
+    process = Process(folder, *arguments, **started)
     try:
         yield process
     finally:

@@ -1,8 +1,7 @@
-"""Several ranks through the command line: they learn what one does, and end together whatever ends one of them."""
+"""Several ranks through the command line: they learn what one does, and end together when one is lost."""
 
 import os
 import re
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -11,9 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlvr.policy import checkpoint
-from rlvr.runs.reader import read_manifest, read_metrics, read_rollouts, read_status
-from tests.e2e.running import checkpoints, here, in_phase, leftovers, running, settings, small, train_rows
+from rlvr.runs.reader import read_manifest, read_rollouts, read_status
+from tests.e2e.running import checkpoints, in_phase, leftovers, running, settings, small, train_rows
 from tests.tiny import saved
 
 pytestmark = pytest.mark.slow
@@ -50,7 +48,9 @@ def alone(tmp_path_factory):
 def check_same(run, expected, file="model/model.safetensors", steps=5):
     """The same rollouts, numbers and weights, but for the rounding of sums."""
     for step in range(1, steps + 1):
-        ours, theirs = ([(r.problem_id, r.token_ids, r.status) for r in read_rollouts(p, step)] for p in (run, expected))
+        ours, theirs = (
+            [(r.problem_id, r.token_ids, r.status) for r in read_rollouts(p, step)] for p in (run, expected)
+        )
         assert ours == theirs, f"other completions in step {step}"
     rows, others = train_rows(run), train_rows(expected)
     for step, row in others.items():
@@ -90,7 +90,12 @@ def test_another_number_of_ranks_goes_on(alone, tmp_path, before, after):
 def test_adapters_are_shared_too(tmp_path):
     model = saved(tmp_path / "model", "story", context=256)
     lora = {"model": "null", "model__make": "null", "model__name": model, "model__lora__rank": 4}
-    lora |= {"model__lora__alpha": 8, "optim__learning_rate": 1e-3, "algorithm__kl": "k3", "algorithm__kl_coef": 0.01}
+    lora |= {
+        "model__lora__alpha": 8,
+        "optim__learning_rate": 1e-3,
+        "algorithm__kl": "k3",
+        "algorithm__kl_coef": 0.01,
+    }
     runs = [trained(tmp_path, ranks, **lora, run__steps=2) for ranks in (1, 2)]
     check_same(runs[1], runs[0], "model/adapter_model.safetensors", steps=2)
 
@@ -122,7 +127,9 @@ def lost(process, run, rank, number, phase, step):
     assert process.scratch_files() == []
     assert time.monotonic() - begun < 60
     said = " ".join(process.said().split())
-    assert re.search(rf"rank {rank} on \S+ \(process {pid}\) is (gone|lost), silent for \d+ s: it was in `", said)
+    assert re.search(
+        rf"rank {rank} on \S+ \(process {pid}\) is (gone|lost), silent for \d+ s: it was in `", said
+    )
     assert f"continue with: rlvr train --resume {run}" in said
     assert "Traceback" not in said
     status = read_status(run)
@@ -177,7 +184,11 @@ def test_a_killed_launcher_leaves_no_rank(tmp_path):
 
 def test_what_one_rank_cannot_do_is_said_once(tmp_path, capfd):
     """All ranks meet the same fault: one tells it."""
-    changes = SHORT | {"run__ranks": 2, "sampling__max_tokens": 255, "problems__prompt": "x" * 300 + "{question}"}
+    changes = SHORT | {
+        "run__ranks": 2,
+        "sampling__max_tokens": 255,
+        "problems__prompt": "x" * 300 + "{question}",
+    }
     with running(tmp_path, *small(tmp_path, **changes)) as process:
         assert process.ends() == 2, process.said()
         process.check_nothing_runs()

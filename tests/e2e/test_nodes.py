@@ -1,0 +1,125 @@
+"""Two machines, as network namespaces of this one: they learn together, and end together when cut off."""
+
+import os
+import re
+import subprocess
+import time
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from rlvr.runs.reader import read_manifest, read_status
+from tests.e2e.running import QUICKSTART, SMALL, checkpoints, in_phase, running, settings
+from tests.e2e.test_ranks import SHORT, check_same, finish, trained
+
+pytestmark = pytest.mark.slow
+FIRST, SECOND = "10.77.31.1", "10.77.31.2"
+PORT = 29731
+DEADLINE_S = 25
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@contextmanager
+def two_hosts():
+    """Names of two namespaces with a cable between them."""
+    names = [f"rlvr{os.getpid()}{letter}" for letter in "ab"]
+    with ExitStack() as stack:
+        for name in names:
+            try:
+                ip("netns", "add", name)
+            except (OSError, subprocess.CalledProcessError) as error:
+                pytest.skip(f"no network namespaces here: {getattr(error, 'stderr', error)}")
+            stack.callback(ip, "netns", "delete", name)
+        ip(
+            "link",
+            "add",
+            "cable",
+            "netns",
+            names[0],
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "cable",
+            "netns",
+            names[1],
+        )
+        for name, address in zip(names, (FIRST, SECOND), strict=True):
+            ip("-n", name, "address", "add", f"{address}/24", "dev", "cable")
+            for device in ("lo", "cable"):
+                ip("-n", name, "link", "set", device, "up")
+        yield names
+
+
+@pytest.fixture
+def hosts():
+    with two_hosts() as names:
+        yield names
+
+
+@contextmanager
+def node(number, hosts, folder, *arguments):
+    """One machine's share of a run, under a host name of its own."""
+    inside = f'hostname host-{number}; exec "$@"'
+    wrapper = ("ip", "netns", "exec", hosts[number], "unshare", "--uts", "sh", "-c", inside, "sh")
+    with running(folder, *arguments, wrapper=wrapper, GLOO_SOCKET_IFNAME="cable") as process:
+        yield process
+
+
+def launched(number, **changes):
+    """Arguments of `rlvr launch` on one of two machines with a rank each."""
+    keys = {key.replace(".", "__"): value for key, value in SMALL.items()} | SHORT | changes
+    place = ("--nodes", 2, "--node-rank", number, "--ranks-per-node", 1, "--host", f"{FIRST}:{PORT}")
+    return ["launch", str(QUICKSTART), *place, *settings(**keys | {"run__name": "run"})]
+
+
+def test_two_machines_learn_what_one_does(hosts, tmp_path):
+    alone = trained(tmp_path, 1)
+    both = [launched(number, run__dir=tmp_path) for number in (0, 1)]
+    with (
+        node(0, hosts, tmp_path / "0", *both[0]) as first,
+        node(1, hosts, tmp_path / "1", *both[1]) as second,
+    ):
+        assert first.ends() == 0, first.said()
+        assert second.ends() == 0, second.said()
+        for process in (first, second):
+            process.check_nothing_runs()
+            assert process.scratch_files() == []
+    check_same(tmp_path / "run", alone)
+    assert read_manifest(tmp_path / "run").hosts == ("host-0", "host-1")
+    assert "step 5/5" in first.said()
+    assert "step 5/5" not in second.said(), "the first rank speaks for all"
+
+
+def test_a_cut_cable_ends_the_run_which_can_go_on(hosts, tmp_path):
+    alone = trained(tmp_path, 1)
+    run = tmp_path / "run"
+    both = [launched(n, run__dir=tmp_path, run__rank_deadline=f"{DEADLINE_S} s") for n in (0, 1)]
+    with (
+        node(0, hosts, tmp_path / "0", *both[0]) as first,
+        node(1, hosts, tmp_path / "1", *both[1]) as second,
+    ):
+        first.until(in_phase(run, "update", 2))
+        ip("-n", hosts[1], "link", "set", "cable", "down")
+        begun = time.monotonic()
+        assert first.ends() == 5, first.said()
+        assert second.ends() == 5, second.said()
+        assert time.monotonic() - begun < 4 * DEADLINE_S
+        for process in (first, second):
+            process.check_nothing_runs()
+            assert process.scratch_files() == []
+    said = " ".join(first.said().split())
+    assert re.search(r"rank 1 on host-1 \(process \d+\) is (lost|gone), silent for \d+ s: it was in", said), (
+        said
+    )
+    assert f"continue with: rlvr train --resume {run}" in said
+    assert "rank 1 on host-1 has not reached the other ranks" in " ".join(second.said().split())
+    status = read_status(run)
+    assert status.state == "stopped"
+    assert "rank 1 on host-1" in status.outcome
+    assert 2 <= int(checkpoints(run)[-1].removeprefix("step-")) < 5
+    finish(tmp_path, "train", "--resume", run, *settings(run__ranks=1))
+    check_same(run, alone)
