@@ -76,6 +76,11 @@ class Interrupted(BaseException):
         return type(self), (self.signal_number,), self.__dict__
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 row`, `3 rows`: a number of things whose plural ends in s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def near_miss(name: str, choices: Iterable[str]) -> str:
     """``; did you mean `x`?`` with the closest choice, else the list of choices, else nothing."""
     known = sorted(choices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -136,7 +137,9 @@ def _report(results: list[Result], folder: Path, as_json: bool) -> None:
         raise typer.Exit(code=1)
 
 
-def _choose(names: str, given: dict[str, str | None], asked: dict[str, str] | None = None) -> list[Benchmark]:
+def _choose(
+    names: str, given: dict[str, str | None], asked: Mapping[str, str | None] | None = None
+) -> list[Benchmark]:
     """The benchmarks named; files are asked as `asked` says, and everything as `given` says."""
     from rlvr.eval.benchmarks import find
 

@@ -44,13 +44,15 @@ class Subject:
         run = build.resolve_run(name)
         return cls(name, run, load(RunFolder(run).expanded_recipe).recipe if run is not None else None)
 
-    def asked(self) -> dict[str, str]:
-        """How a run asks its problems, for files measured with that run; nothing for a model."""
+    def asked(self) -> dict[str, str | None]:
+        """How a run asks its problems, for files measured with that run; nothing for a model.
+
+        Nulls count: with `answer: null` the tests stand in other fields.
+        """
         if self.recipe is None:
             return {}
         asked = self.recipe.problems.model_dump(include={"question", "answer", "answer_after", "prompt"})
-        known = {key: str(value) for key, value in asked.items() if value is not None}
-        return known | {"verifier": self.recipe.verifier[0].name}
+        return asked | {"verifier": self.recipe.verifier[0].name}
 
     def checker(self, benchmark: Benchmark) -> tuple[Verifier, Path]:
         """The benchmark's verifier, with the run's options where it is the run's own, and its base folder."""

@@ -27,7 +27,9 @@ app.command()(check)
 
 Name = Annotated[str, typer.Argument(help="Registered name, package.module:function or ./file.py:function.")]
 Options = Annotated[list[str] | None, typer.Option(help="An option of the verifier, KEY=VALUE; repeat it.")]
-ProblemJson = Annotated[Path | None, typer.Option(help="File with the problem: id, answer, messages, meta.")]
+ProblemJson = Annotated[
+    Path | None, typer.Option(help="The problem: a JSON file, or FILE:LINE, a row of a data set.")
+]
 Memory = Annotated[str, typer.Option(help="Address space of a check.")]
 
 PLUGIN = '''"""A verifier of your own.  Name it in a recipe as `./{name}.py:{name}`."""
@@ -139,7 +141,7 @@ def try_(
         rows = given.rows(file)
     else:
         rows = [_single(completion, answer, problem_json, otherwise="or --file ROWS.jsonl")]
-    problems = [given.problem(row, i) for i, row in enumerate(rows, start=1)]
+    problems = [given.problem(row, f"row {i}") for i, row in enumerate(rows, start=1)]
     with given.pool(given.spec(name, option or [], timeout, memory), unsafe) as pool:
         futures = [pool.submit(0, one, row["completion"]) for one, row in zip(problems, rows, strict=True)]
         verdicts = [future.result() for future in futures]
@@ -191,12 +193,14 @@ def explain(
 
 def _show(number: int, row: dict[str, Any], verdict: Verdict) -> bool:
     """Print one verdict; True where it is not what it should be."""
+    from rlvr.view.lines import single
+
     expected = row.get("status")
     is_missed = verdict.status != expected if expected else verdict.status == "error"
     remark = f"  EXPECTED {expected}" if expected and is_missed else ""
     typer.echo(
         f"{number:4} {verdict.status:9} score {verdict.score:.3g}  found {verdict.found!r}"
-        f"  {verdict.seconds * 1000:.1f} ms  {verdict.why}{remark}"
+        f"  {verdict.seconds * 1000:.1f} ms  {single(verdict.why)}{remark}"
     )
     return is_missed
 
@@ -208,7 +212,8 @@ def _single(
     row = given.fields(problem_json) if problem_json else {}
     if completion is None or (answer is None and "answer" not in row):
         raise VerifierError(
-            f"give --completion and --answer (or --problem-json with an answer), {otherwise}."
+            "give --completion and --answer (or --problem-json with an answer, or with a row of a data set), "
+            f"{otherwise}."
         )
     return {**row, "completion": completion, **({} if answer is None else {"answer": given.value(answer)})}
 

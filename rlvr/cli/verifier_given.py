@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rlvr.errors import VerifierError
+from rlvr.errors import VerifierError, counted
 
 if TYPE_CHECKING:
     from rlvr.types import Problem
     from rlvr.verify.pool import Pool, Spec
 
+
+PROBLEM = {"id", "answer", "messages", "meta"}
+"""The fields of a problem as we have it."""
+ID_FIELDS = ("id", "task_id", "unique_id", "question_id")
+QUESTIONS = ("prompt", "question", "problem", "text", "content")
+"""Fields of a published row that the question stands in, the first one found."""
 
 Timeout = Annotated[str | None, typer.Option(help="Wall time of a check; by default the verifier's own.")]
 
@@ -88,32 +94,74 @@ def rows(file: Path) -> list[dict[str, Any]]:
     return found
 
 
-def fields(file: Path) -> dict[str, Any]:
-    """The problem in a JSON file, as it stands there."""
+def fields(place: Path) -> dict[str, Any]:
+    """The problem in a JSON file, or of the row `FILE:LINE` of a data set; a row's fields are its meta."""
+    found = _row(place)
+    return dict(found) if set(found) <= PROBLEM else as_published(found)
+
+
+def as_published(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a data set as a problem: all its fields, and those of its field `meta`, are its meta."""
+    question = next((row[name] for name in QUESTIONS if isinstance(row.get(name), str)), "")
+    own = row.get("meta")
+    named = [{"id": str(row[name])} for name in ID_FIELDS if name in row]
+    return {
+        **(named[0] if named else {}),
+        "messages": row.get("messages", [{"role": "user", "content": question}]),
+        "answer": row.get("answer"),
+        "meta": {**row, **(own if isinstance(own, Mapping) else {})},
+    }
+
+
+def _row(place: Path) -> Mapping[str, Any]:
+    """The JSON object in a file, or the row that `FILE:LINE` names, in files without lines by its number."""
+    from rlvr.problems.rows import READERS, read_rows
+
+    name, _, number = str(place).rpartition(":")
+    is_named = number.isdecimal() and Path(name).suffix.lower() in READERS and not place.exists()
+    path = Path(name) if is_named else place
+    if not is_named and path.suffix.lower() not in READERS.keys() - {".json"}:
+        return _object(path)
+    rows = read_rows(path, str(path), None)
+    meant = [row for row in rows if row.where in (f"{path}:{number}", f"{path}: row {number}")]
+    if not is_named and len(rows) == 1:
+        meant = rows
+    if not meant:
+        raise VerifierError(
+            f"{place}: holds {counted(len(rows), 'row')}; name one of {rows[0].where} to {rows[-1].where}"
+            + (f", not {number}" if is_named else "")
+        )
+    if meant[0].fault:
+        raise VerifierError(f"{meant[0].where}: {meant[0].fault}")
+    return meant[0].fields
+
+
+def _object(file: Path) -> dict[str, Any]:
     try:
         row = json.loads(text_of(file))
     except ValueError as error:
         raise VerifierError(f"{file}: not JSON: {error}") from error
     if not isinstance(row, dict):
-        raise VerifierError(f"{file}: a problem is a JSON object with `answer` and perhaps `meta`.")
+        said = "a problem is a JSON object with `answer` and perhaps `meta`"
+        raise VerifierError(f"{file}: {said}; of a list name the row, as in {file}:1")
     return row
 
 
-def problem(row: dict[str, Any], number: int = 1) -> Problem:
-    """The problem of a row, with whatever of id, messages and meta it has."""
+def problem(row: Mapping[str, Any], where: str = "row 1") -> Problem:
+    """The problem of a row at `where`, with whatever of id, messages and meta it has."""
     from rlvr.types import Message, Problem
 
     try:
         return Problem(
-            id=str(row.get("id", f"try:{number}")),
+            id=str(row.get("id", where)),
             messages=tuple(Message(role=m["role"], content=m["content"]) for m in row.get("messages", ())),
             answer=row["answer"],
-            source="try",
+            source="command line",
             meta=dict(row.get("meta", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise VerifierError(
-            f"row {number}: `messages` is a list of {{role, content}} and `meta` an object: {error}"
+            f"{where}: `messages` is a list of {{role, content}} and `meta` an object: {error}"
         ) from error
 
 

@@ -1,6 +1,7 @@
 """Rows of JSON lines, JSON and Parquet files, each with the place it came from.
 
 A bad row is not raised but returned as a complaint, so that the reader can name several at once.
+NaN, Infinity and -Infinity, which JSON lacks and Python writes all the same, are read: test inputs hold them.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _read_jsonl(path: Path, shown: str) -> Iterator[Row]:
 
 def _parse_line(line: bytes, where: str) -> Row:
     try:
-        fields = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+        fields = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         fault = f"is not UTF-8 at byte {error.start + 1}; save the file as UTF-8"
         return Row(where=where, fields={}, fault=fault)
@@ -97,7 +98,7 @@ def _parse_line(line: bytes, where: str) -> Row:
 
 def _read_json(path: Path, shown: str) -> Iterator[Row]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_refuse_constant)
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ProblemsError(f"{shown}: is not JSON: {error}") from None
     if not isinstance(found, list):
@@ -114,10 +115,6 @@ def _read_parquet(path: Path, shown: str) -> Iterator[Row]:
             yield from rows_of((row for batch in file.iter_batches() for row in batch.to_pylist()), shown)
     except pyarrow.ArrowException as error:
         raise ProblemsError(f"{shown}: is not a Parquet file: {error}") from error
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
 
 
 def _unwritable(fields: Mapping[str, Any]) -> str | None:

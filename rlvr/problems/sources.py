@@ -6,6 +6,7 @@ Every row is checked when the source is opened: what can be wrong with the data 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,8 +22,6 @@ from rlvr.problems.rows import READERS, Row, read_rows, refuse
 from rlvr.problems.template import fill, names
 from rlvr.types import Message, Problem, Worked
 
-META_BYTES = 10_000
-"""A row field larger than this (as JSON) is left out of `Problem.meta`."""
 ID_FIELDS = ("id", "unique_id", "task_id")
 T = TypeVar("T")
 
@@ -115,7 +114,7 @@ class _Reading:
         hidden = {"messages", asked if self.question == f"{{{asked}}}" else ""}
         own = fields.get("meta")
         held = {**fields, **(own if isinstance(own, Mapping) else {})}
-        meta = {k: v for k, v in held.items() if k not in hidden and _is_small(v)}
+        meta = {k: v for k, v in held.items() if k not in hidden}
         answer = self._answer(fields) if needs_answer else None
         return Problem(id=problem_id, messages=turns, answer=answer, source=self.name, meta=meta)
 
@@ -140,6 +139,8 @@ class _Reading:
             answer = after.strip()
         if isinstance(answer, str) and not answer.strip():
             raise ValueError(f"the answer `{self.answer}` is empty")
+        if isinstance(answer, float) and math.isnan(answer):
+            raise ValueError(f"the answer `{self.answer}` is NaN, as tables write what is missing")
         return answer
 
 
@@ -303,10 +304,6 @@ def _chat(turns: Any) -> tuple[Message, ...]:
 
 def _is_file(source: str) -> bool:
     return Path(source).suffix.lower() in READERS or source.startswith((".", "/", "~"))
-
-
-def _is_small(value: Any) -> bool:
-    return len(json.dumps(value)) <= META_BYTES
 
 
 def _fingerprint(rows: Sequence[Row]) -> str:

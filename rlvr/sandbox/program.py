@@ -21,6 +21,8 @@ ENDINGS = {
     "memory": "it ran out of memory",
     "output": "it wrote more than it may",
 }
+SILENT = "it ended before it answered"
+"""It exited well, closed its wire or sent what is no message."""
 
 
 class LoadedProgram:
@@ -58,7 +60,7 @@ class LoadedProgram:
         if self._run.end == "asked":
             return Reply(status="ok")
         if status == "ok":
-            return Reply(status="error", error="it ended before it had answered")
+            return Reply(status="error", error=SILENT)
         how = f"it ended with exit code {self._run.exit_code}"
         return Reply(status=status, error=ENDINGS.get(status, how))
 
@@ -82,8 +84,7 @@ class LoadedProgram:
         if frame is None:
             self._run.finish()
             ended = self.ended()
-            gone = "it closed its wire or sent no message"
-            self._dead = ended if ended.status != "ok" else Reply(status="error", error=gone)
+            self._dead = ended if ended.status != "ok" else Reply(status="error", error=SILENT)
             return self._dead
         containers = codec.containers(frame)
         self._given_bytes += len(frame) + CONTAINER_BYTES * containers + ITEM_BYTES * frame.count(b",")

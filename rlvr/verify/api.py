@@ -34,8 +34,9 @@ Explain: TypeAlias = Callable[..., Sequence[tuple[str, str]]]
 """Says in (label, text) pairs how a verdict comes about; asks by name for what its verifier may ask for."""
 
 Trials: TypeAlias = Callable[[Problem], tuple[list[str], dict[str, str], list[str]]]
-"""Golds, completions of which one must be right; probes by label, completions that must not be; and remarks,
-`label: what looks weak`, which are listed and counted by label.  ValueError where a problem allows none."""
+"""Golds, completions of which one must be right; probes by `label: what it does`, which must not be right;
+and remarks, `label: what looks weak`.  Both are listed, and counted by label.  ValueError: there is none.
+"""
 
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
 EXPLAIN, TRIALS = "explain function", "trials function"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from rlvr.errors import VerifierError
+from rlvr.errors import VerifierError, counted
 from rlvr.types import Problem, Verdict
 from rlvr.verify.api import Trials
 from rlvr.verify.pool import Pool, Spec
@@ -18,7 +18,7 @@ from rlvr.verify.registry import resolve
 
 AHEAD = 64
 """Problems that wait for their verdicts at a time."""
-SELF_REPORTED = "self_reported"
+SELF_REPORTED, COMPARE = "self_reported", "compare with values of the tests"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Finding:
     gold: Verdict | None
     """Of the gold that did best; None where there is none."""
     passed: tuple[str, ...]
-    """Labels of the probes that were taken for right."""
+    """The probes that were taken for right, `label: what it does`."""
     remarks: tuple[str, ...] = ()
     """What looks weak, `label: words`; `self_reported` where the tests ask the program about itself."""
     fault: str = ""
@@ -41,10 +41,10 @@ class Finding:
         """Whether the gold is right, if there is one, and no probe is."""
         return not (self.fault or self.passed or (self.gold is not None and self.gold.status != "right"))
 
-    @property
-    def labels(self) -> set[str]:
-        """The labels of its remarks."""
-        return {remark.partition(":")[0] for remark in self.remarks}
+
+def label_of(said: str) -> str:
+    """The label of a probe or remark."""
+    return said.partition(":")[0]
 
 
 def examined(pool: Pool, spec: Spec, problems: Sequence[Problem]) -> Iterator[Finding]:
@@ -62,18 +62,22 @@ def examined(pool: Pool, spec: Spec, problems: Sequence[Problem]) -> Iterator[Fi
 def plain_trials(problem: Problem) -> tuple[list[str], dict[str, str], list[str]]:
     """For a verifier that names none: the answer in the usual marks; nothing, the prompt, and constants."""
     if problem.answer is None:
-        raise VerifierError("it has no `answer`; name the field with --answer")
+        raise VerifierError(f"it has no answer; name its field with --answer{_fields(problem)}")
     answer = str(problem.answer)
     golds = [answer, rf"\boxed{{{answer}}}", f"<answer>{answer}</answer>"]
     number = "0" if answer.strip() != "0" else "1"
     probes = {
-        "empty": "",
-        "echo": problem.messages[-1].content if problem.messages else "",
-        "constant": f"<answer>{number}</answer> " + rf"\boxed{{{number}}}",
-        "nan": r"<answer>nan</answer> \boxed{nan}",
-        "words": r"<answer>the answer</answer> \boxed{\text{the answer}}",
+        "empty: says nothing": "",
+        "echo: repeats the question": problem.messages[-1].content if problem.messages else "",
+        f"constant: always answers {number}": f"<answer>{number}</answer> " + rf"\boxed{{{number}}}",
+        "nan: answers nan": r"<answer>nan</answer> \boxed{nan}",
+        "words: answers `the answer`": r"<answer>the answer</answer> \boxed{\text{the answer}}",
     }
     return golds, probes, []
+
+
+def _fields(problem: Problem) -> str:
+    return f" (the row has: {', '.join(problem.meta)})" if problem.meta else ""
 
 
 def _submitted(pool: Pool, problem: Problem, trials: Trials) -> Callable[[], Finding]:
@@ -95,12 +99,14 @@ def _finding(
 ) -> Finding:
     verdicts = [future.result() for future in golds]
     best = max(verdicts, key=lambda verdict: (verdict.status == "right", verdict.score), default=None)
-    counted = [int(verdict.parts.get(SELF_REPORTED, 0)) for verdict in verdicts]
-    asked = [f"{SELF_REPORTED}: {max(counted)} comparisons of its own objects"] if any(counted) else []
+    asked = [int(verdict.parts.get(SELF_REPORTED, 0)) for verdict in verdicts]
+    times = counted(max(asked, default=0), "time")
+    told = [f"{SELF_REPORTED}: objects of the program are compared with each other {times}: {COMPARE}"]
+    told = told if any(asked) else []
     given = {label: future.result() for label, future in probes.items()}
     passed = [label for label, verdict in given.items() if verdict.status == "right"]
     everything = [*verdicts, *given.values()]
     if best is None and everything and all(verdict.status == "error" for verdict in everything):
         why = f"nothing can be tried: {everything[0].why}"
         return Finding(id=problem.id, gold=None, passed=(), remarks=tuple(remarks), fault=why)
-    return Finding(id=problem.id, gold=best, passed=tuple(passed), remarks=(*remarks, *asked))
+    return Finding(id=problem.id, gold=best, passed=tuple(passed), remarks=(*remarks, *told))

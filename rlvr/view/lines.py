@@ -108,6 +108,11 @@ def printable(text: str) -> str:
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", _visible, text)
 
 
+def single(text: str) -> str:
+    """The text on one line, as `printable`: its line ends but those at its ends become `\\n`."""
+    return printable(text.strip("\r\n")).replace("\n", "\\n")
+
+
 def alarm_kind(text: str) -> str:
     """An alarm without its numbers, to say each only once."""
     return re.sub(r"\d[\d.e+-]*", "#", text)

@@ -94,18 +94,22 @@ def _completion(row: Rollout) -> RenderableType:
     parts: list[RenderableType] = [
         Text(f"\n{lines.printable(row.question)}", style="bold"),
         Padding(Text(lines.printable(row.completion)), (0, 0, 0, 2)),
-        Text(lines.printable(f"  -> {verdict}; found {row.found}, answer {row.answer}"), style=style),
+        Text(lines.single(f"  -> {verdict}; found {_found(row)}, answer {row.answer}"), style=style),
     ]
     if row.why:
-        parts.append(Text(lines.printable(f"     {row.why}"), style="dim"))
+        parts.append(Text(lines.single(f"     {row.why}"), style="dim"))
     if states := json.loads(row.states):
         values = ", ".join(f"{value:.2f} after {tokens} tokens" for tokens, value in states)
         parts.append(Text(f"     worth on the way: {values}", style="dim"))
     if row.audit_status is not None:
         style = "yellow" if row.is_disputed else "dim"
         said = f"     audit: {row.audit_status}" + (f", {row.audit_why}" if row.audit_why else "")
-        parts.append(Text(lines.printable(said), style=style))
+        parts.append(Text(lines.single(said), style=style))
     return Group(*parts)
+
+
+def _found(row: Rollout) -> str:
+    return "nothing" if row.found is None else lines.single(row.found)
 
 
 def runs_table(parent: Path) -> RenderableType:

@@ -10,9 +10,11 @@ import torch
 from rlvr.cli.eval import _choose, _save
 from rlvr.cli.subject import Subject
 from rlvr.errors import RecipeError, RunError
+from rlvr.eval.benchmarks import open_benchmark
 from rlvr.eval.result import summarise
 from rlvr.policy.model import fingerprint, make_model
 from rlvr.problems.vocabulary import make_tokenizer
+from rlvr.recipe.load import load
 
 REPO = Path(__file__).parents[2]
 NOTHING = dict.fromkeys(("question", "answer", "verifier", "prompt"))
@@ -109,6 +111,20 @@ def test_choice_of_benchmarks():
     ]
     with pytest.raises(RecipeError, match="mine more than once"):
         _choose("a/mine.jsonl,b/mine.jsonl", NOTHING)
+
+
+def test_a_run_asks_files_as_its_recipe_does_nulls_included(tmp_path):
+    (tmp_path / "a.yaml").write_text(
+        "model: m\nverifier: code\nproblems: {source: ./mine.jsonl, question: '{prompt}', answer: null}\n"
+    )
+    subject = Subject("run", recipe=load(tmp_path / "a.yaml").recipe)
+    [chosen] = _choose("./held.jsonl", NOTHING, subject.asked())
+    assert (chosen.question, chosen.answer, chosen.verifier) == ("{prompt}", None, "code")
+    (tmp_path / "held.jsonl").write_text('{"prompt": "Square.", "test_list": ["assert f(2) == 4"]}')
+    [problem] = open_benchmark(chosen, data_dir=None, base_dir=tmp_path)
+    assert (problem.answer, problem.meta["test_list"]) == (None, ["assert f(2) == 4"])
+    [asked] = _choose("./held.jsonl", {**NOTHING, "answer": "{test_list}"}, subject.asked())
+    assert asked.answer == "{test_list}"
 
 
 def test_results_are_merged_by_benchmark_and_written_whole(tmp_path):

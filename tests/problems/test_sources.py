@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -30,7 +31,8 @@ def refused(folder, **keys):
 
 
 def test_rows_become_problems(tmp_path):
-    write(tmp_path, "a.jsonl", {"question": "1+1?", "answer": "so #### 2", "level": 3, "huge": "x" * 20_000})
+    tests = [["x" * 10**6], -math.inf]
+    write(tmp_path, "a.jsonl", {"question": "1+1?", "answer": "so #### 2", "tests": tests})
     source = opened(tmp_path, answer_after="####", prompt="Solve: {question}", system="Be brief.")
     problem = source[0]
     assert source.size == 1
@@ -40,7 +42,7 @@ def test_rows_become_problems(tmp_path):
         ("user", "Solve: 1+1?"),
     ]
     assert (problem.id, problem.answer, problem.source) == ("a.jsonl:0", "2", "a.jsonl")
-    assert problem.meta == {"answer": "so #### 2", "level": 3}
+    assert problem.meta == {"answer": "so #### 2", "tests": tests}
 
 
 def test_reader_takes_bom_crlf_blank_lines_and_line_separators_inside_text(tmp_path):
@@ -59,7 +61,7 @@ def test_reader_takes_bom_crlf_blank_lines_and_line_separators_inside_text(tmp_p
         (b'{"question": "\xff", "answer": 1}', "is not UTF-8 at byte 15"),
         (b'["question"]', "is a list, not an object"),
         (b"[" * 100_000, "is nested too deeply"),
-        (b'{"question": "x", "answer": NaN}', "NaN is no JSON value"),
+        (b'{"question": "x", "answer": NaN}', "the answer `{answer}` is NaN"),
         (b'{"question": "x", "answer": "\\ud800"}', "surrogate"),
         (
             {"question": "x", "anwser": 1},

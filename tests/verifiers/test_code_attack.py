@@ -44,4 +44,4 @@ def test_a_probe_empties_what_the_tests_compare_with(sandbox):
     asked = problem("def test_it():\n    x = [3, 1]\n    assert f(x) == sorted(x)\n")
     _, probes, _ = code.trials(asked)
     passing = [name for name, probe in probes.items() if code(probe, asked, sandbox).status == "right"]
-    assert passing == ["emptied"]
+    assert passing == ["emptied: empties its argument and returns it"]

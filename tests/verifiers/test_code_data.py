@@ -122,7 +122,8 @@ def tried(sandbox, problem):
     """The gold's status, the probes that pass, and whether the tests ask the program about itself."""
     golds, probes, remarks = code.trials(problem)
     gold = [code(text, problem, sandbox) for text in golds[:1]]
-    passed = {label for label, text in probes.items() if code(text, problem, sandbox).status == "right"}
+    passing = [name for name, text in probes.items() if code(text, problem, sandbox).status == "right"]
+    passed = {name.partition(":")[0] for name in passing}
     return problem.id, [(v.status, v.why) for v in gold if v.status != "right"], passed, bool(remarks)
 
 

@@ -251,6 +251,16 @@ def test_completions_show_right_and_wrong_and_cannot_steer_the_terminal(tmp_path
     assert printed(completions(run.path, 1)).count("What is") == 1
 
 
+def test_what_was_found_stays_on_one_line(tmp_path):
+    run = folder(tmp_path)
+    group = scored("p1", [("wrong", "stop", 2)])
+    verdict = replace(group.verdicts[0], found="def f():\n    pass\n", why="first\nsecond")
+    Record(run, None).step(1, [replace(group, verdicts=(verdict,))], report(1))
+    said = [line.strip() for line in printed(completions(run.path, 1)).splitlines()]
+    assert r"found def f():\n    pass, answer" in " ".join(said)
+    assert r"first\nsecond" in said
+
+
 def test_sparkline_and_clock():
     assert lines.sparkline([0.0, 1.0, 2.0, 7.0]) == "▁▂▃█"
     assert lines.sparkline([1.0, None, 1.0]) == "▄ ▄"

@@ -164,7 +164,7 @@ def _of_inputs(value: Any, fields: Fields, problem: Problem) -> Suite:
         raise ValueError("`base_input` is a list of arguments, with `entry_point` and `canonical_solution`")
     plus = _read(fields.get("plus_input", problem.answer))
     if not isinstance(plus, list | dict):
-        raise ValueError('`plus_input` is missing (large fields are left out): give `answer: "{plus_input}"`')
+        raise ValueError("`plus_input` is missing: a list of arguments, as `base_input` is")
     asserted = str(fields.get("test") or fields.get("assertion") or "")
     base = _of_code(asserted, fields, problem).tests if asserted else ()
     helpers = prompt_definitions(prompt_of(problem), entry)

@@ -23,6 +23,12 @@ MOST_TIMEOUTS = 2
 WALL = 3.0
 """Wall time in CPU times: a machine may be busy."""
 MARK = re.compile(r" \(line \d+: .*\)\Z", re.S)
+ENDINGS = {
+    "timeout": "it was killed at its time limit",
+    "memory": "it ran out of memory",
+    "output": "it wrote more than it may",
+}
+"""The limits that a program runs into."""
 HAS_SOLUTION = re.compile(r"^class[ \t]+Solution\b", re.M)
 
 
@@ -47,7 +53,7 @@ class Result:
     given: str
     """What was called or fed."""
     got: str
-    """What came, or how it ended."""
+    """What came, `got 3`, or how it ended, `it ran out of memory`."""
     expected: str
     """What should have come; empty where only a judge knows."""
     self_reported: int = 0
@@ -55,7 +61,7 @@ class Result:
 
     def __str__(self) -> str:
         wanted = f", expected {self.expected}" if self.expected else ""
-        return f"test {self.number}: {self.given}: got {self.got}{wanted}" if self.given else self.got
+        return f"test {self.number}: {self.given}: {self.got}{wanted}" if self.given else self.got
 
 
 def run_suite(
@@ -111,8 +117,14 @@ def _called(
     ) as loaded:
         for call, reply in zip(calls, replies(loaded, calls, has_solution), strict=True):
             is_right = reply.status == "ok" and _holds(call, reply.value, near)
-            got = shown(reply.value) if reply.status == "ok" else reply.error or reply.status
+            got = f"got {shown(reply.value)}" if reply.status == "ok" else _ended(reply)
             yield _status(reply.status, is_right), shown_call(call), got, shown_expected(call), 0
+
+
+def _ended(reply: Reply) -> str:
+    """How a call without a value ended, in words: those of an exception begin with its class."""
+    error = reply.error or ENDINGS.get(reply.status, "it gave no value")
+    return f"it raised {error}" if error[0].isupper() else error
 
 
 def replies(loaded: Program, calls: Sequence[Call], has_solution: bool = False) -> Iterator[Reply]:
@@ -201,10 +213,11 @@ def _printed(
     if test.is_caseless:
         texts = outcome.stdout.casefold(), test.expected.casefold()
     is_right = outcome.status == "ok" and same_output(*texts, near)
-    got = shown(outcome.stdout)
+    got = f"got {shown(outcome.stdout)}"
     if outcome.status != "ok":
-        last = (outcome.stderr.strip().splitlines() or [f"exit code {outcome.exit_code}"])[-1]
-        got = f"{outcome.status} ({last[:200]})" if outcome.status == "error" else outcome.status
+        last = (outcome.stderr.strip().splitlines() or [""])[-1][:200]
+        failed = f"it failed with {last}" if last else f"it ended with exit code {outcome.exit_code}"
+        got = ENDINGS.get(outcome.status, failed)
     return _status(outcome.status, is_right), f"input {shown(test.stdin)}", got, shown(test.expected), 0
 
 
