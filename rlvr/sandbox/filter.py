@@ -46,7 +46,7 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "gettimeofday": (96, 169), "time": (201, None), "nanosleep": (35, 101), "clock_nanosleep": (230, 115),
     "times": (100, 153), "getrusage": (98, 165), "getrlimit": (97, 163), "alarm": (37, None),
     "setitimer": (38, 103), "getitimer": (36, 102), "uname": (63, 160), "sysinfo": (99, 179),
-    "umask": (95, 166), "flock": (73, 32), "sendfile": (40, 71), "copy_file_range": (326, 285),
+    "umask": (95, 166), "sendfile": (40, 71), "copy_file_range": (326, 285),
     "fadvise64": (221, 223), "sendto": (44, 206), "recvfrom": (45, 207), "shutdown": (48, 210),
     "getsockname": (51, 204), "getpeername": (52, 205), "getsockopt": (55, 209),
     "arch_prctl": (158, None), "wait4": (61, 260), "waitid": (247, 95),

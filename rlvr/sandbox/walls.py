@@ -40,6 +40,7 @@ LIMITS = {
     kernel.RLIMIT_FSIZE: OUTPUT_BYTES,
     kernel.RLIMIT_NOFILE: 64,
     kernel.RLIMIT_CORE: 1,  # 0 does not keep a crash from the machine's core handler (a pipe), 1 does
+    kernel.RLIMIT_SIGPENDING: 64,  # queued signals count for all processes of a user together
     kernel.RLIMIT_MSGQUEUE: 0,
     kernel.RLIMIT_MEMLOCK: 0,
 }

@@ -82,9 +82,9 @@ def behind_futures(added: str, source: str) -> str:
     futures = [node for node in tree.body if _is_future(node)] if tree else []
     if not futures:
         return added + source
-    lines = source.splitlines(keepends=True)
+    lines = source.split("\n")  # not splitlines(): Python counts no line at a form feed or U+2028
     at = futures[-1].end_lineno or 0
-    return "".join([*lines[:at], "\n", added, *lines[at:]])
+    return "\n".join([*lines[:at], added, *lines[at:]])
 
 
 def unbound(tree: ast.AST) -> set[str]:

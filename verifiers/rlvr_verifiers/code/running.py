@@ -29,6 +29,7 @@ ENDINGS = {
     "output": "it wrote more than it may",
 }
 """The limits that a program runs into."""
+NUMBERS = (int, float, bool, Fraction, complex)
 HAS_SOLUTION = re.compile(r"^class[ \t]+Solution\b", re.M)
 
 
@@ -116,7 +117,7 @@ def _called(
         program, timeout_s=limits.cpu_s, wall_s=limits.cpu_s * WALL, memory_bytes=limits.memory_bytes
     ) as loaded:
         for call, reply in zip(calls, replies(loaded, calls, has_solution), strict=True):
-            is_right = reply.status == "ok" and _holds(call, reply.value, near)
+            is_right = reply.status == "ok" and holds(call, reply.value, near)
             got = f"got {shown(reply.value)}" if reply.status == "ok" else _ended(reply)
             yield _status(reply.status, is_right), shown_call(call), got, shown_expected(call), 0
 
@@ -141,8 +142,17 @@ def _function(call: Call, has_solution: bool) -> str:
     return f"Solution().{call.function}" if call.is_free and has_solution else call.function
 
 
+def holds(call: Call, value: Any, near: float) -> bool:
+    """Whether the claim of a call holds of what it gave: a value of builtin types, or an `Opaque`.
+
+    A comparison that raises, as of a dict's items that cannot be hashed with a set, holds of nothing.
+    """
+    with suppress(TypeError, ValueError, ArithmeticError, RecursionError):
+        return _holds(call, value, near)
+    return False
+
+
 def _holds(call: Call, value: Any, near: float) -> bool:
-    """Whether the claim of a call holds of what it gave: a value of builtin types, or an `Opaque`."""
     match call.claim:
         case "equal":
             return same_value(value, call.expected, near)
@@ -165,18 +175,13 @@ def _holds(call: Call, value: Any, near: float) -> bool:
 
 def _members(value: Any) -> set[Any] | None:
     """The members of a list or a set; None of what is neither."""
-    with suppress(TypeError):
-        return set(value) if isinstance(value, list | tuple | set | frozenset) else None
-    return None
+    return set(value) if isinstance(value, list | tuple | set | frozenset) else None
 
 
 def _is_within(value: Any, expected: Any, absolute: float, relative: float) -> bool:
-    with suppress(ArithmeticError):
-        if type(value) is complex:
-            return bool(abs(value - expected) <= absolute)
-        if type(value) in (int, float, bool, Fraction):
-            return math.isclose(value, expected, rel_tol=relative, abs_tol=absolute)
-    return False
+    if complex in (type(value), type(expected)):
+        return type(value) in NUMBERS and bool(abs(value - expected) <= absolute)
+    return type(value) in NUMBERS and math.isclose(value, expected, rel_tol=relative, abs_tol=absolute)
 
 
 def _judged(
