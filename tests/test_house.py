@@ -35,7 +35,7 @@ from tests.checkout import (
 FLOORS = [
     {"types", "errors", "keeper"},
     {"algo", "recipe", "problems", "rollout", "verify", "sandbox", "policy", "runs"},
-    {"build", "eval", "view", "launch", "serve", "doctor"},
+    {"build", "eval", "view", "launch", "serve", "doctor", "plan"},
     {"train"},
     {"cli"},
 ]
@@ -66,6 +66,7 @@ LIGHT_COMMANDS = [
     "runs list",
     "runs explain rollout/truncated_share",
     "doctor --help",
+    "plan recipes/quickstart.yaml",
 ]
 HELP_S = 0.5
 NO_NOUNS = {"utils", "util", "common", "helpers", "helper", "misc", "base", "core", "manager"}

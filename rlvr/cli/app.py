@@ -15,6 +15,7 @@ from rlvr.cli import recipe, runs, verifier
 from rlvr.cli.doctor import doctor
 from rlvr.cli.eval import evaluate
 from rlvr.cli.launch import launch
+from rlvr.cli.plan import plan
 from rlvr.cli.serve import serve
 from rlvr.cli.terminal import leads
 from rlvr.cli.train import train
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("launch")(launch)
+app.command("plan")(plan)
 app.command("serve")(serve)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(verifier.app, name="verifier")

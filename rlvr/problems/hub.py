@@ -88,12 +88,12 @@ def _download(
     import datasets
 
     shown = ", ".join(part for part in (source, subset, split) if part)
-    silence = _silence()
+    quiet = silence()
     try:
-        with _cache_only() if silence else nullcontext():
+        with _cache_only() if quiet else nullcontext():
             found = datasets.load_dataset(source, subset, split=split, revision=revision)
     except (OSError, ValueError, RuntimeError, ImportError, LookupError) as error:
-        reason = silence or str(error).strip().split("\n")[0] or type(error).__name__
+        reason = quiet or str(error).strip().split("\n")[0] or type(error).__name__
         folder = data_dir if data_dir is not None else "DATA_DIR"
         last = source.split("/")[-1]
         where = f"{folder}/{last}/{split}.jsonl"
@@ -113,7 +113,7 @@ def _download(
 
 
 @cache
-def _silence() -> str:
+def silence() -> str:
     """Why the hub cannot be reached, found with one request; empty where it answers, or is not to be asked.
 
     Its library asks six times, with pauses between, for every file.
@@ -126,7 +126,7 @@ def _silence() -> str:
         get_session().head(constants.ENDPOINT, timeout=ANSWER_S)
     except Exception as error:  # noqa: BLE001 - which library asks, and so what it raises, is the hub's affair
         why = f"{constants.ENDPOINT} does not answer: {str(error) or type(error).__name__}"
-        log.warning("%s; data sets are taken from the cache of earlier downloads", why)
+        log.warning("%s; what is wanted is taken from the cache of earlier downloads", why)
         return why
     return ""
 

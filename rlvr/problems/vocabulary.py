@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from rlvr.errors import RecipeError, near_miss
 from rlvr.problems.story import VOCABULARY
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 PAD, UNKNOWN, USER, ASSISTANT, SYSTEM, END = SPECIAL = (
     "<|pad|>",
@@ -33,12 +35,11 @@ def make_tokenizer(name: str) -> PreTrainedTokenizerFast:
 
     Raises RecipeError for an unknown name.
     """
-    makers: dict[str, Callable[[], Tokenizer]] = {"bytes": _bytes, "story": lambda: _phrases(VOCABULARY)}
-    if name not in makers:
-        raise RecipeError(f"model.make.tokenizer = {name}: no such vocabulary{near_miss(name, makers)}")
+    from transformers import PreTrainedTokenizerFast
+
     fast: Any = PreTrainedTokenizerFast
     tokenizer: PreTrainedTokenizerFast = fast(
-        tokenizer_object=makers[name](),
+        tokenizer_object=_maker(name)(),
         pad_token=PAD,
         unk_token=UNKNOWN,
         eos_token=END,
@@ -47,6 +48,18 @@ def make_tokenizer(name: str) -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
     )
     return tokenizer
+
+
+def vocabulary_size(name: str) -> int:
+    """Tokens of such a tokenizer, special ones included.  Raises RecipeError for an unknown name."""
+    return int(_maker(name)().get_vocab_size())
+
+
+def _maker(name: str) -> Callable[[], Tokenizer]:
+    makers: dict[str, Callable[[], Tokenizer]] = {"bytes": _bytes, "story": lambda: _phrases(VOCABULARY)}
+    if name not in makers:
+        raise RecipeError(f"model.make.tokenizer = {name}: no such vocabulary{near_miss(name, makers)}")
+    return makers[name]
 
 
 def _phrases(phrases: Sequence[str]) -> Tokenizer:

@@ -258,7 +258,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(tmp_path):
     assert told[1].startswith("  without a network, put a copy at DATA_DIR/set/train.jsonl")
     assert told[-1] == "False False"
     assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert "data sets are taken from the cache of earlier downloads" in done.stderr
+    assert "what is wanted is taken from the cache of earlier downloads" in done.stderr
 
 
 def test_missing_data_dir_is_said(tmp_path):

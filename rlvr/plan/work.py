@@ -1,0 +1,163 @@
+"""What a recipe asks of one rank: sequences, tokens, micro-batches, copies of the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import ceil
+
+from rlvr.algo.choices import Loss
+from rlvr.plan.gpus import Gpu
+from rlvr.plan.shape import Linear, Shape
+from rlvr.recipe.schema import Recipe
+
+BYTES = {"float32": 4, "bfloat16": 2}
+PROMPT = 256
+"""Tokens of a prompt, where nobody says how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A recipe for a model on some devices of a kind."""
+
+    recipe: Recipe
+    """What is asked."""
+    shape: Shape
+    """Of the model."""
+    gpu: Gpu
+    """The kind of device."""
+    gpus: int
+    """How many there are."""
+    prompt: int
+    """Tokens of a prompt."""
+    mean_completion: int
+    """Tokens of a completion on average: for times.  Memory is that of the longest."""
+    loss: Loss = field(init=False)
+    """The method: which log-probabilities it needs."""
+
+    def __post_init__(self) -> None:
+        spec = self.recipe.algorithm
+        object.__setattr__(self, "loss", Loss(**spec.model_dump(include=set(Loss.__dataclass_fields__))))
+
+    @property
+    def engine(self) -> str:
+        """Who samples; `auto` is decided as rlvr/build.py does where vLLM imports."""
+        name = self.recipe.sampling.engine
+        return ("hf" if self.gpu.is_cpu else "vllm_local") if name == "auto" else name
+
+    @property
+    def server_gpus(self) -> int:
+        """GPUs that vLLM servers of this run have to themselves."""
+        vllm = self.recipe.vllm
+        wanted = vllm.replicas * vllm.tensor_parallel
+        own = self.engine == "vllm_server" and not vllm.servers and wanted < self.gpus
+        return wanted if own and not self.gpu.is_cpu else 0
+
+    @property
+    def ranks(self) -> int:
+        """Trainer processes, one a device."""
+        return self.gpus - self.server_gpus
+
+    @property
+    def samples_here(self) -> bool:
+        """Whether an engine shares the trainer's device."""
+        return not self.server_gpus and not (self.engine == "vllm_server" and self.recipe.vllm.servers)
+
+    @property
+    def engines(self) -> int:
+        """Engines that share the sampling."""
+        if self.engine != "vllm_server":
+            return self.ranks
+        return len(self.recipe.vllm.servers) or self.recipe.vllm.replicas
+
+    @property
+    def width(self) -> int:
+        """Bytes of a weight."""
+        return BYTES[self.recipe.model.dtype]
+
+    @property
+    def completion(self) -> int:
+        """Tokens of the longest completion."""
+        return self.recipe.sampling.max_tokens
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest sequence that is trained on."""
+        return self.prompt + self.completion
+
+    @property
+    def sequences(self) -> int:
+        """Completions a step, on all ranks."""
+        return self.recipe.optim.problems_per_step * self.recipe.sampling.group_size
+
+    @property
+    def rank_sequences(self) -> int:
+        """Completions of a step on the rank with most; groups stay whole."""
+        return ceil(self.recipe.optim.problems_per_step / self.ranks) * self.recipe.sampling.group_size
+
+    @property
+    def update_sequences(self) -> int:
+        """Completions of one optimizer update there."""
+        return ceil(self.rank_sequences / self.recipe.optim.minibatches)
+
+    @property
+    def rows(self) -> int:
+        """Sequences of full length in one micro-batch."""
+        return min(max(1, self.recipe.optim.micro_batch_tokens // self.length), self.update_sequences)
+
+    @property
+    def micro_batches(self) -> int:
+        """Forward and backward passes of one optimizer update, all completions of full length."""
+        return ceil(self.update_sequences / self.rows)
+
+    @property
+    def has_lora(self) -> bool:
+        """Whether an adapter trains instead of the weights."""
+        return self.recipe.model.lora is not None
+
+    @property
+    def adapted(self) -> list[tuple[int, Linear]]:
+        """(layers, module) of the modules that have an adapter."""
+        lora = self.recipe.model.lora
+        if lora is None:
+            return []
+        targets = [lora.targets] if isinstance(lora.targets, str) else lora.targets
+        everywhere = targets == ["all-linear"]
+        return [(count, m) for count, m in self.shape.linears() if everywhere or m.name in targets]
+
+    @property
+    def adapter(self) -> int:
+        """Parameters of the adapter; peft keeps them in float32."""
+        lora = self.recipe.model.lora
+        return sum(lora.rank * n * (m.inputs + m.outputs) for n, m in self.adapted) if lora else 0
+
+    @property
+    def trained_bytes(self) -> int:
+        """Bytes of all that has a gradient."""
+        return 4 * self.adapter if self.has_lora else self.width * self.shape.parameters
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the policy, adapter included."""
+        return self.width * self.shape.parameters + 4 * self.adapter
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether a second copy of the weights is kept to compare with."""
+        return self.loss.needs_reference and not self.has_lora
+
+    @property
+    def compares(self) -> bool:
+        """Whether the reference reads a micro-batch while the policy's gradients wait."""
+        return self.loss.kl != "off" and not self.loss.shapes_by_reference
+
+    @property
+    def looks(self) -> int:
+        """Forward passes over the batch beside those of the update itself."""
+        loss, several = self.loss, self.recipe.optim.minibatches > 1
+        old = several or loss.needs_old or loss.selects
+        return int(old) + int(loss.selects and several) + int(loss.needs_reference)
+
+
+def usual_prompt(recipe: Recipe, shape: Shape) -> int:
+    """PROMPT, or what the model's context leaves beside the completion."""
+    return max(1, min(PROMPT, shape.context - recipe.sampling.max_tokens))
