@@ -91,6 +91,7 @@ def pack(
         advantages_BC = torch.where(stepwise_BC, (changes_BC * factor_B[:, None]).float(), advantages_BC)
         if push_below < 1:
             advantages_BC = advantages_BC * (rollout_logprobs_BC <= math.log(push_below))
+    replayed = [i >= len(g.rewards) - g.replayed for g in groups for i in range(len(g.rewards))]
     batch = Batch(
         ids_BT=_padded([torch.tensor(p + c.token_ids) for _, p, c, _ in rows], torch.long),
         prompt_lengths_B=prompt_lengths_B,
@@ -99,10 +100,7 @@ def pack(
         rollout_logprobs_BC=rollout_logprobs_BC,
         advantages_BC=advantages_BC,
         group_B=group_B,
-        replayed_B=torch.tensor(
-            [sibling >= len(g.rewards) - g.replayed for g in groups for sibling in range(len(g.rewards))],
-            dtype=torch.bool,
-        ),
+        replayed_B=torch.tensor(replayed, dtype=torch.bool),
     )
     given = {f.name: value for f in fields(batch) if (value := getattr(batch, f.name)) is not None}
     return Batch(**{name: value.to(device) for name, value in given.items()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from statistics import fmean
 from time import perf_counter
 
@@ -17,13 +17,10 @@ from rlvr.policy import optim
 from rlvr.policy.packing import misfit
 from rlvr.policy.parallel import World, is_broken
 from rlvr.problems.sampler import Sampler
-from rlvr.rollout.engine import Elsewhere
-from rlvr.rollout.proof import Proof, prove
 from rlvr.runs.accounting import tally
 from rlvr.runs.alarms import starving
 from rlvr.runs.reader import read_metrics
-from rlvr.runs.writer import note_end
-from rlvr.train import reference, start
+from rlvr.train import publish, reference, start
 from rlvr.train.audit import audited, auditor_of
 from rlvr.train.batch import deal, pack
 from rlvr.train.credit import StepCredit, ends_of
@@ -74,7 +71,7 @@ def train(run: Run, state: State) -> None:
         ) from error
     except Exception as error:  # passed on: the record only says why the run ended
         if is_broken(error):
-            _part(run, error)
+            run.part(error)
         run.record.finish(f"internal error: {type(error).__name__}: {error}")
         raise
     run.record.finish("finished")
@@ -88,21 +85,6 @@ def _packs(run: Run) -> bool:
     if why is not None:
         run.record.note(f"optim.packing auto -> off, padded and sorted by length: {why}")
     return why is None
-
-
-def _part(run: Run, error: Exception) -> None:
-    """Say which ranks are lost: RankError, on one rank with words for people."""
-    hearts = run.world.hearts
-    if hearts is None:
-        return
-    lost, words = hearts.lost()
-    if not lost:
-        words = f"the ranks have lost each other: {str(error).splitlines()[0]}"
-    parted = RankError(words)
-    parted.teller = hearts.speaker(lost)
-    if parted.teller == run.world.rank:
-        note_end(run.folder, words)
-    raise parted from error
 
 
 def _measured(run: Run) -> set[tuple[int, str]]:
@@ -156,7 +138,7 @@ def _steps(run: Run, state: State) -> None:
             auditor=auditor,
             world=drawing,
         )
-        _publish(run, state.step)
+        publish.prove_engine(run, state.step)
         feed = Feed(
             stream,
             count=recipe.optim.problems_per_step,
@@ -201,28 +183,6 @@ def _step_credit(run: Run, scorer: Scorer, sampling: Sampling, world: World) -> 
     )
 
 
-def _publish(run: Run, step: int) -> None:
-    """Give the engine its first weights; vLLM, which has its own copy, must prove that it took them."""
-    whole = run.gathered()
-    if run.engine.name == "hf":
-        run.engine.load_weights(whole, step)
-        return
-    run.record.phase("prove that the engine takes weights")
-    run.tell(f"proving that {run.engine.name} samples with the weights it is given")
-    temperature = run.recipe.sampling.temperature
-
-    def proven() -> Proof | None:
-        if isinstance(run.engine, Elsewhere):
-            return None
-        return prove(run.engine, whole, step, context=run.renderer.context, temperature=temperature)
-
-    with run.signals.deferred():
-        proofs = [proof for proof in run.world.attempt(proven) if proof is not None]
-    worst = max(proofs, key=lambda proof: proof.max_nats)
-    run.tell(f"proven: its log-probabilities are within {worst.max_nats:.1g} nats of the trainer's")
-    run.record.engine(run.engine.name, asdict(worst))
-
-
 def _step(run: Run, state: State, feed: Feed, auditor: Auditor | None) -> None:
     """One step: all of it happens, or nothing has."""
     started = perf_counter()
@@ -244,7 +204,7 @@ def _step(run: Run, state: State, feed: Feed, auditor: Auditor | None) -> None:
         run.seconds = {}
         synced = perf_counter()
         run.record.phase("sync")
-        _load(run, state.step)
+        publish.load(run, state.step)
         run.spent("time/sync_s", perf_counter() - synced)
     reference.refresh(run, state)
     if state.skipped_in_a_row >= SKIPPED_LIMIT:
@@ -253,12 +213,6 @@ def _step(run: Run, state: State, feed: Feed, auditor: Auditor | None) -> None:
             "weights did not move. Lower optim.learning_rate, or use model.dtype float32; the weights of the "
             "last good step are saved."
         )
-
-
-def _load(run: Run, step: int) -> None:
-    """Give the engine of each rank the weights of finished step `step`."""
-    whole = run.gathered()
-    run.world.attempt(lambda: run.engine.load_weights(whole, step))
 
 
 def _learn(run: Run, state: State, taken: Taken) -> dict[str, float]:

@@ -6,7 +6,6 @@ import copy
 import os
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -83,8 +82,7 @@ def open_run(
     data = _data(loaded, environment_data_dir)
     audits = [recipe.audit.verifier] if recipe.audit else []
     verifiers = [*recipe.verifier, *audits, *(held_out.verifier for held_out in data.benchmarks)]
-    asked = [(verifier, base_dir) for verifier in verifiers]
-    sandbox = build.sandbox(asked, recipe.sandbox, unsafe=unsafe, tell=tell)
+    sandbox = build.sandbox([(v, base_dir) for v in verifiers], recipe.sandbox, unsafe=unsafe, tell=tell)
     measured = [(held.benchmark.name, held.benchmark.prompt, held.source) for held in data.benchmarks]
     notes = trained_on(data.source, recipe.problems.prompt, measured)
     restored = world.lead(lambda: _restored(resume, data, notes, stack)) if resume is not None else None
@@ -98,31 +96,22 @@ def open_run(
     engine = _engine(recipe, model, tokenizer, base_dir, voice, notes, world)
     stack.callback(engine.close)
     engine.rest()  # the warm start, if there is one, has the device for itself
-
-    def folder_of() -> RunFolder:
-        files = resumes.file_hashes(recipe, base_dir, data.worked, model)
-        if resume is None:
-            made = _new_folder(loaded, data.source, model, files, sandbox.words, world)
-            stack.enter_context(made.lock())
-            return made
-        before = read_manifest(resume)
-        notes.extend(resumes.changed_files(before.files, files, is_warm=state.phase == "warm"))
-        notes.extend(resumes.changed_sandbox(before.sandbox, sandbox.words, state.step))
-        notes.extend(resumes.changed_ranks(before, world, state.step))
-        write_bytes_atomic(resume.expanded_recipe, expand(recipe).encode())
-        resumes.note_recipe(resume, recipe, files, sandbox.words, world)
-        return resume
-
-    folder = world.lead(folder_of)
+    folder = world.lead(
+        lambda: (
+            (resume and _up_to_date(loaded, resume, data, model, sandbox.words, world, state, notes))
+            or _new_folder(loaded, data, model, sandbox.words, world, stack)
+        )
+    )
     voice.record = record = world.lead_or(
         lambda: Record(folder, state.step if restored else None, state.warm_step), Silence
     )
-    for note in notes + voice.said:
+    for note in [*(notes if world.leads else ()), *voice.said]:
         record.note(note)
     course = world.lead(lambda: _course(recipe, folder))
     whole = model
     if world.count > 1:
         model = shard(copy.deepcopy(whole), world)
+    drawers = 1 if engine.name == "vllm_server" else world.count  # the first rank alone asks servers
     if world.hearts is not None:
         world.hearts.doing, world.hearts.ending = (lambda: record.doing), partial(_lost, folder, tell)
     run = Run(
@@ -146,11 +135,7 @@ def open_run(
         sandbox=sandbox,
         restored=restored,
         practice=practice,
-        world=replace(
-            world,
-            listening=signals.heard,
-            drawers=1 if engine.name == "vllm_server" else world.count,  # the first rank asks the servers
-        ),
+        world=replace(world, listening=signals.heard, drawers=drawers),
         saved=state.name if restored else "",
     )
     return run, state
@@ -229,10 +214,32 @@ def _engine(
     )
 
 
-def _new_folder(
-    loaded: Loaded, source: Source, model: Any, files: Mapping[str, str], sandbox: str, world: World
+def _up_to_date(
+    loaded: Loaded,
+    folder: RunFolder,
+    data: Data,
+    model: Any,
+    sandbox: str,
+    world: World,
+    state: State,
+    notes: list[str],
 ) -> RunFolder:
-    recipe = loaded.recipe
+    """The folder of a run that goes on, with what is otherwise than when it began in `notes` and manifest."""
+    files = resumes.file_hashes(loaded.recipe, loaded.path.parent.resolve(), data.worked, model)
+    before = read_manifest(folder)
+    notes += resumes.changed_files(before.files, files, is_warm=state.phase == "warm")
+    notes += resumes.changed_sandbox(before.sandbox, sandbox, state.step)
+    notes += resumes.changed_ranks(before, world, state.step)
+    write_bytes_atomic(folder.expanded_recipe, expand(loaded.recipe).encode())
+    resumes.note_recipe(folder, loaded.recipe, files, sandbox, world)
+    return folder
+
+
+def _new_folder(
+    loaded: Loaded, data: Data, model: Any, sandbox: str, world: World, stack: ExitStack
+) -> RunFolder:
+    """A folder, which this process has for itself until `stack` unwinds."""
+    recipe, base_dir = loaded.recipe, loaded.path.parent.resolve()
     name = recipe.run.name or f"{loaded.path.stem}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder = RunFolder.create(Path(recipe.run.dir), name)
     write_bytes_atomic(folder.recipe, loaded.text.encode())
@@ -244,10 +251,10 @@ def _new_folder(
         steps=recipe.run.steps,
         seed=recipe.run.seed,
         model_hash=models.fingerprint(model),
-        data_hash=source.fingerprint,
-        base_dir=str(loaded.path.parent.resolve()),
+        data_hash=data.source.fingerprint,
+        base_dir=str(base_dir),
         recipe=resumes.flat(recipe),
-        files=files,
+        files=resumes.file_hashes(recipe, base_dir, data.worked, model),
         gpus=[torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         sandbox=sandbox,
         ranks=world.count,
@@ -255,6 +262,7 @@ def _new_folder(
         backend=world.backend,
     )
     write_manifest(folder, manifest)
+    stack.enter_context(folder.lock())
     return folder
 
 

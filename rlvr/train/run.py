@@ -12,6 +12,7 @@ import torch
 from rlvr import build
 from rlvr.algo.pivots import Lexicon
 from rlvr.algo.ranks import ALONE, Ranks, Together
+from rlvr.errors import RankError
 from rlvr.policy import checkpoint
 from rlvr.policy.parallel import ONE, World, gather, shard
 from rlvr.problems.prompts import Renderer
@@ -19,7 +20,7 @@ from rlvr.problems.sources import Source
 from rlvr.recipe.schema import Recipe
 from rlvr.rollout.engine import Engine, Tell
 from rlvr.runs.folder import RunFolder
-from rlvr.runs.writer import Record, Silence
+from rlvr.runs.writer import Record, Silence, note_end
 from rlvr.sandbox.offer import Offer
 from rlvr.train.course import Course
 from rlvr.train.memory import BLANK, Memory, Practice
@@ -171,6 +172,19 @@ class Run:
             )
             self.saved = state.name
         self.spent("time/save_s", perf_counter() - started)
+
+    def part(self, error: Exception) -> None:
+        """After an error that may mean lost ranks: RankError, which one rank tells and records."""
+        if self.world.hearts is None:
+            return
+        lost, words = self.world.hearts.lost()
+        if not lost:
+            words = f"the ranks have lost each other: {str(error).splitlines()[0]}"
+        parted = RankError(words)
+        parted.teller = self.world.hearts.speaker(lost)
+        if parted.teller == self.world.rank:
+            note_end(self.folder, words)
+        raise parted from error
 
     def spent(self, metric: str, seconds: float) -> None:
         """Add to the time between steps."""
