@@ -99,3 +99,9 @@ def slowly(completion: str) -> bool:
     """Takes its time to say whether a text is of even length."""
     time.sleep(0.05)
     return len(completion) % 2 == 0
+
+
+@verifier
+def brief(completion: str) -> bool:
+    """Right when the completion is short: easy to learn, for a model that knows nothing."""
+    return len(completion.split()) < 5

