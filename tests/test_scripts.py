@@ -1,5 +1,6 @@
 """The scripts, run as a person would: in a copy of the checkout, from another folder."""
 
+import gzip
 import json
 import os
 import platform
@@ -347,3 +348,25 @@ def test_make_tiny_model_refuses_what_it_cannot_make(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert said in done.stderr
         assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+@pytest.mark.slow
+def test_profile_step_writes_the_trace_of_one_step(tmp_path: Path) -> None:
+    """One update, in the phase that is named; the run is removed."""
+    settings = [part for change in [*TINY, "warm_start=null", "run.threads=1"] for part in ("--set", change)]
+    command = [sys.executable, ROOT / "scripts" / "profile_step", "quickstart", "--step", "2", *settings]
+    scratch = {"TMPDIR": str(tmp_path / "scratch")}
+    (tmp_path / "scratch").mkdir()
+    done = script(*command, "--out", tmp_path / "out", **scratch)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert "aten::addmm" in (tmp_path / "out" / "operators.txt").read_text() or "aten::mm" in done.stdout
+    trace = json.loads(gzip.decompress((tmp_path / "out" / "trace.json.gz").read_bytes()))
+    spans = [event["name"] for event in trace["traceEvents"] if event.get("name", "").startswith("rlvr: ")]
+    assert spans.count("rlvr: update") == 1
+    assert {"rlvr: sample", "rlvr: verify", "rlvr: sync"} <= set(spans)
+    assert any("Optimizer.step#AdamW" in event.get("name", "") for event in trace["traceEvents"])
+    wrong = script(*command[:2], "no-such-recipe", "--out", tmp_path / "other", **scratch)
+    assert wrong.returncode == 1
+    assert "no-such-recipe" in wrong.stderr
+    assert "Traceback" not in wrong.stderr

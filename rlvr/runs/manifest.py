@@ -99,6 +99,8 @@ class Manifest(BaseModel):
     """What held the programs that verifiers ran, and what it left open: `tier A; open: kernel: ...`."""
     start: dict[str, str | float] = Field(default_factory=dict)
     """What the first completions were like (shares, the pass rate's interval), and the verdict on them."""
+    peak: dict[str, str | float] = Field(default_factory=dict)
+    """What utilisation is a share of: `flops_per_s`, and the `source` of that number."""
     fallbacks: tuple[str, ...] = ()
     """What was done otherwise than asked or expected: `engine auto -> hf: vllm is not installed`."""
 

@@ -92,6 +92,28 @@ def _register(rows: Iterable[Metric]) -> dict[str, Metric]:
     return table
 
 
+MFU = (
+    ("sample", "sampling, where the engine shares the trainer's device"),
+    ("logprobs", "old and reference log-probabilities"),
+    ("update", "forward and backward; nothing computed again counts"),
+    ("step", "the whole step: sampling, log-probabilities and update"),
+)
+"""Phases whose work is known (rlvr/policy/flops.py)."""
+MEMORY = (
+    ("sample", "it samples"),
+    ("verify", "it waits for verifiers"),
+    ("credit", "it asks for continuations"),
+    ("wait", "it waits for groups sampled ahead"),
+    ("logprobs", "it computes old and reference log-probabilities"),
+    ("update", "it learns"),
+    ("sync", "it hands over weights"),
+    ("audit", "it waits for the audit"),
+    ("eval", "it evaluates"),
+    ("save", "it saves"),
+    ("other", "it does all else"),
+)
+"""Phases of a step: tensors on the GPU, or the process's resident memory without one."""
+
 METRICS = _register(
     [
         _row("reward/mean", "reward", "up", "mean reward of the completions that have one", rules.no_reward),
@@ -263,17 +285,36 @@ METRICS = _register(
         _row("optim/grad_norm", "norm", "neither", "gradient norm before clipping", rules.not_finite),
         _row("optim/learning_rate", "rate", "neither", "learning rate of the step"),
         _row("optim/skipped", "count", "down", "updates left out: gradients not finite", rules.skipped),
-        _row("time/sample_s", "s", "down", "sampling completions"),
-        _row("time/verify_s", "s", "down", "waiting for verifiers"),
-        _row("time/credit_s", "s", "down", "sampling and checking continuations"),
+        _row("time/sample_s", "s", "down", "sampling completions, where that is done in turns (max_lag 0)"),
+        _row("time/verify_s", "s", "down", "waiting for verifiers after the last completion, likewise"),
+        _row("time/credit_s", "s", "down", "sampling and checking continuations, likewise"),
         _row("time/wait_s", "s", "down", "waiting for groups sampled ahead (max_lag > 0)"),
         _row("time/logprobs_s", "s", "down", "old and reference log-probabilities"),
         _row("time/update_s", "s", "down", "forward, backward and optimizer"),
-        _row("time/sync_s", "s", "down", "handing over the weights that the step before made"),
+        _row("time/sync_s", "s", "down", "handing over the weights that the step made"),
         _row("time/audit_s", "s", "down", "waiting for the audit at the end of a step", rules.audit_waits),
-        _row("time/eval_s", "s", "down", "held-out evaluation"),
-        _row("time/save_s", "s", "down", "writing a checkpoint"),
-        _row("time/step_s", "s", "down", "the whole step"),
+        _row("time/eval_s", "s", "down", "held-out evaluation before the step"),
+        _row("time/save_s", "s", "down", "writing checkpoint and reference before the step"),
+        _row(
+            "time/other_s", "s", "down", "all else: packing, counting, writing the record of the step before"
+        ),
+        _row("time/step_s", "s", "down", "from the end of the step before to the end of this one: their sum"),
+        _row(
+            "time/ahead_sample_s", "s", "down", "sampling these completions beside the trainer (max_lag > 0)"
+        ),
+        _row("time/ahead_verify_s", "s", "down", "waiting for their verdicts, likewise"),
+        _row("time/ahead_credit_s", "s", "down", "sampling and checking their continuations, likewise"),
+        _row("time/step_tokens_per_s", "tokens/s", "up", "tokens sampled a second of the whole step"),
+        _row("time/logprobs_tokens_per_s", "tokens/s", "up", "completion tokens read a second of that phase"),
+        _row("time/update_tokens_per_s", "tokens/s", "up", "completion tokens learned from, likewise"),
+        *(
+            _row(f"time/{phase}_mfu_share", "share", "up", f"model FLOPs utilisation of {what}")
+            for phase, what in MFU
+        ),
+        *(
+            _row(f"memory/{phase}_bytes", "bytes", "down", f"peak memory of the trainer while {what}")
+            for phase, what in MEMORY
+        ),
         _row("warm_start/loss_nats", "nats", "down", "cross-entropy of a solution's token", rules.not_finite),
         _row("warm_start/learning_rate", "rate", "neither", "learning rate of the warm start"),
         _row("warm_start/tokens_per_s", "tokens/s", "up", "tokens learned from a second"),

@@ -108,6 +108,19 @@ class Record:
             told = manifest.model_copy(update={"engine": {"name": name, **proof}})
             write_manifest(self.folder, told)
 
+    def peak(self, flops_per_s: float, source: str) -> float:
+        """Put the device's rate into the manifest; one of the same source stays, and is returned."""
+        with self._lock:
+            manifest = read_manifest(self.folder)
+            if manifest.peak.get("source") == source:
+                return float(manifest.peak["flops_per_s"])
+            if manifest.peak:
+                self.note(f"utilisation from step {self._step + 1} on is a share of another rate: {source}")
+                manifest = read_manifest(self.folder)
+            told = {"flops_per_s": flops_per_s, "source": source}
+            write_manifest(self.folder, manifest.model_copy(update={"peak": told}))
+            return flops_per_s
+
     def start(self, found: Mapping[str, float | str]) -> None:
         """Put into the manifest what the first completions were like, and the verdict on them."""
         with self._lock:
@@ -189,6 +202,10 @@ class Silence:
 
     def engine(self, name: str, proof: Mapping[str, float]) -> None:
         """Nothing."""
+
+    def peak(self, flops_per_s: float, source: str) -> float:
+        """As measured: the run's is another rank's."""
+        return flops_per_s
 
     def start(self, found: Mapping[str, float | str]) -> None:
         """Nothing."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
 
 from rlvr import build
 from rlvr.recipe import schema
@@ -31,14 +30,12 @@ def auditor_of(
         yield Auditor(pool, audit.share)
 
 
-def audited(run: Run, auditor: Auditor | None, taken: Taken, metrics: dict[str, float]) -> list[ScoredGroup]:
+def audited(run: Run, auditor: Auditor | None, taken: Taken) -> list[ScoredGroup]:
     """The groups with what the audit says of them: it had the whole step to find out."""
     if auditor is None:
         return taken.groups
-    started = perf_counter()
-    own = auditor.finish(taken.groups, run.record.phase)
-    told = run.world.attempt(lambda: {index: g.audits for index, g in enumerate(own) if g.audits})
+    with run.clock.phase("audit"):
+        own = auditor.finish(taken.groups, run.record.phase)
+        told = run.world.attempt(lambda: {index: g.audits for index, g in enumerate(own) if g.audits})
     known = {index: audits for part in told for index, audits in part.items()}
-    groups = [replace(group, audits=known.get(index, ())) for index, group in enumerate(own)]
-    metrics["time/audit_s"] = perf_counter() - started
-    return groups
+    return [replace(group, audits=known.get(index, ())) for index, group in enumerate(own)]

@@ -23,7 +23,6 @@ from hashlib import blake2b
 from itertools import accumulate, pairwise, product
 from math import inf, log
 from statistics import fmean
-from time import perf_counter
 
 import numpy as np
 
@@ -87,7 +86,6 @@ class StepCredit:
         is asked for while that is left and, besides, the most that K continuations can be: so the share is
         kept, unless continuations on the whole grow longer than the longest completions.
         """
-        started = perf_counter()
         budget = inf
         if self.tokens_share < 1:
             budget = sampled * self.tokens_share / (1 - self.tokens_share)
@@ -116,7 +114,6 @@ class StepCredit:
             "credit/error": float(spent.errors),
             "credit/tokens": float(spent.tokens),
             "credit/tokens_share": spent.tokens / max(sampled + spent.tokens, 1),
-            "time/credit_s": perf_counter() - started,
         }
 
     def _paths(self, place: int, scored: ScoredGroup) -> list[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from time import perf_counter
 
 from rlvr import build
 from rlvr.eval.record import OtherRecordError
@@ -16,7 +15,6 @@ from rlvr.types import Sampling
 
 def evaluate_due(run: Run, step: int, measured: set[tuple[int, str]]) -> None:
     """Measure on every benchmark that has no number for this step yet."""
-    started = perf_counter()
     for held_out in run.benchmarks:
         benchmark = held_out.benchmark
         if (step, benchmark.name) in measured:
@@ -44,7 +42,6 @@ def evaluate_due(run: Run, step: int, measured: set[tuple[int, str]]) -> None:
             },
         )
         measured.add((step, benchmark.name))
-    run.spent("time/eval_s", perf_counter() - started)
 
 
 def _measure(run: Run, step: int, held_out: build.HeldOut, *, fresh: bool = False) -> Result:

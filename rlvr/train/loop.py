@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import closing, nullcontext
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from statistics import fmean
-from time import perf_counter
+from typing import TypeAlias
 
 import torch
 
 from rlvr import build
-from rlvr.algo.pivots import marks, usage
+from rlvr.algo.pivots import usage
 from rlvr.errors import Interrupted, RankError, RlvrError, RunError, TrainingError
-from rlvr.policy import model as models
 from rlvr.policy import optim
 from rlvr.policy.packing import misfit
 from rlvr.policy.parallel import World, is_broken
@@ -22,12 +21,11 @@ from rlvr.runs.alarms import starving
 from rlvr.runs.reader import read_metrics
 from rlvr.train import publish, reference, start
 from rlvr.train.audit import audited, auditor_of
-from rlvr.train.batch import deal, pack
 from rlvr.train.credit import StepCredit, ends_of
 from rlvr.train.held_out import evaluate_due
+from rlvr.train.learn import learn
 from rlvr.train.run import Run, State
 from rlvr.train.stream import Feed, Stream, Taken
-from rlvr.train.update import UpdateSettings, update
 from rlvr.train.warm_start import warm_start
 from rlvr.types import Sampling, StepReport
 from rlvr.verify.audit import Auditor
@@ -37,8 +35,12 @@ SKIPPED_LIMIT = 3
 """Updates left out in a row before the run stops."""
 
 
-def train(run: Run, state: State) -> None:
-    """Go on from `state` to the last step.
+Around: TypeAlias = Callable[[int], AbstractContextManager[object]]
+"""Makes what a step, counted from 1, happens within."""
+
+
+def train(run: Run, state: State, around: Around = nullcontext) -> None:
+    """Go on from `state` to the last step, each `around`.
 
     On a signal or an error the last finished step is saved before it is passed on.  Several ranks hear a
     signal where all of them can: while they sample, and between two steps.
@@ -51,7 +53,7 @@ def train(run: Run, state: State) -> None:
             with run.signals.deferred():
                 state.phase = "step"
                 run.use("step", [_optimizer(run)])
-            _steps(run, state)
+            _steps(run, state, around)
     except Interrupted as stop:
         _keep(run, state)
         run.record.finish(f"stopped by signal {stop.signal_number}")
@@ -97,7 +99,7 @@ def _measured(run: Run) -> set[tuple[int, str]]:
     }
 
 
-def _steps(run: Run, state: State) -> None:
+def _steps(run: Run, state: State, around: Around) -> None:
     recipe = run.recipe
     reference.take_up(run, state)
     measured = run.world.lead(lambda: _measured(run))
@@ -137,6 +139,7 @@ def _steps(run: Run, state: State) -> None:
             greedy=recipe.algorithm.baseline == "greedy",
             auditor=auditor,
             world=drawing,
+            meter=None if recipe.sampling.max_lag else run.clock.meter,
         )
         publish.prove_engine(run, state.step)
         feed = Feed(
@@ -150,6 +153,7 @@ def _steps(run: Run, state: State) -> None:
         )
         with closing(feed):
             is_decided = False
+            run.clock.lap()  # the time of a step begins here
             while True:
                 run.world.attempt(run.signals.hear if run.world.count > 1 else _nothing)
                 is_decided = is_decided or run.world.lead(lambda: start.is_decided(run))
@@ -157,12 +161,13 @@ def _steps(run: Run, state: State) -> None:
                 if _due(state.step, recipe.run.save_every, last):
                     run.save(state)
                 if _due(state.step, recipe.eval.every, last):
-                    with feed.paused():
+                    with run.clock.phase("wait"), feed.paused(), run.clock.phase("eval"):
                         evaluate_due(run, state.step, measured)
                 if state.step >= last:
                     return
                 feed.publish(state.step)
-                _step(run, state, feed, auditor)
+                with around(state.step + 1):
+                    _step(run, state, feed, auditor)
 
 
 def _step_credit(run: Run, scorer: Scorer, sampling: Sampling, world: World) -> StepCredit | None:
@@ -184,28 +189,32 @@ def _step_credit(run: Run, scorer: Scorer, sampling: Sampling, world: World) -> 
 
 
 def _step(run: Run, state: State, feed: Feed, auditor: Auditor | None) -> None:
-    """One step: all of it happens, or nothing has."""
-    started = perf_counter()
-    taken = feed.take(state.step, state.cursor, run.record.phase, state.memory)
+    """One step: all of it happens, or nothing has.
+
+    Its time begins where that of the step before ended: a checkpoint or an evaluation between them is part
+    of it.
+    """
+    with run.clock.phase("wait" if run.recipe.sampling.max_lag else "other"):
+        taken = feed.take(state.step, state.cursor, run.record.phase, state.memory)
+        ahead = _beside(run, taken)
     with run.signals.deferred():
         run.record.phase("update")
         if not run.recipe.sampling.max_lag:
             run.engine.rest()
-        metrics = run.seconds | taken.metrics | _lag(taken, state.step) | _pivots(run, taken)
-        metrics |= _learn(run, state, taken)
-        groups = audited(run, auditor, taken, metrics)
+        metrics = taken.metrics | ahead | _lag(taken, state.step) | _pivots(run, taken)
+        metrics |= learn(run, state, taken)
+        groups = audited(run, auditor, taken)
         state.step, state.cursor, state.memory = state.step + 1, taken.cursor, taken.memory
         numbers = {**tally(taken.groups), **metrics}
         state.tokens += int(numbers["rollout/tokens"] + numbers.get("credit/tokens", 0.0))
         metrics |= _beside_start(run, state.step, numbers)
-        metrics["time/step_s"] = perf_counter() - started
-        run.record.step(state.step, groups, StepReport(metrics=metrics))
-        # The step is done and written down: should the engine not take the weights, it is not done twice.
-        run.seconds = {}
-        synced = perf_counter()
         run.record.phase("sync")
-        publish.load(run, state.step)
-        run.spent("time/sync_s", perf_counter() - synced)
+        try:
+            with run.clock.phase("sync"):
+                publish.load(run, state.step)
+        finally:  # the step is done: should the engine not take the weights, it is not done twice
+            metrics |= run.pace.metrics(run.clock.lap(), taken.groups, taken.kept)
+            run.record.step(state.step, groups, StepReport(metrics=metrics))
     reference.refresh(run, state)
     if state.skipped_in_a_row >= SKIPPED_LIMIT:
         raise TrainingError(
@@ -215,61 +224,16 @@ def _step(run: Run, state: State, feed: Feed, auditor: Auditor | None) -> None:
         )
 
 
-def _learn(run: Run, state: State, taken: Taken) -> dict[str, float]:
-    algorithm, spec = run.recipe.algorithm, run.recipe.optim
-    if not taken.kept:
-        return {}
-    world, ranks = run.world, run.ranks
-    own, updates = deal(
-        taken.kept, spec.minibatches, rank=world.rank, ranks=world.count, width=models.width(run.model)
-    )
-    batch = pack(
-        own,
-        baseline=algorithm.baseline,
-        scale=algorithm.scale,
-        epsilon=algorithm.advantage_epsilon,
-        mask_truncated=algorithm.overlong == "mask",
-        device=run.device,
-        ranks=ranks,
-        push_below={"step_mc": 1.0, "segment_mc": algorithm.segment_probability}.get(algorithm.credit),
-    )
-    if not ranks.most(float(batch.mask_BC.any())):
-        return {}
-    completions = [c for g in own for c in g.group.completions]
-    marked_BC = marks(run.lexicon, completions, batch.mask_BC.shape[1])
-    sizes = [len(g.rewards) for g in own]
-    numbers = [number for number, size in zip(updates, sizes, strict=True) for _ in range(size)]
-    update_B = torch.tensor(numbers, dtype=torch.long, device=run.device)
-    batch = replace(batch, pivot_BC=marked_BC.to(run.device), update_B=update_B)
-    rate = optim.learning_rate_at(
-        state.step,
-        peak=spec.learning_rate,
-        warmup=spec.warmup_steps,
-        total=run.recipe.run.steps,
-        schedule=spec.schedule,
-    )
-    settings = UpdateSettings(
-        temperature=run.recipe.sampling.temperature,
-        minibatches=spec.minibatches,
-        micro_batch_tokens=spec.micro_batch_tokens,
-        max_grad_norm=spec.max_grad_norm,
-        packed=run.packs,
-    )
-    loss = build.loss(algorithm)
-    if loss.adapts and state.entropy_coef is not None:
-        loss = replace(loss, entropy_coef=state.entropy_coef)
-    guard = {} if loss.entropy == "off" else {"loss/guard": float(run.course.armed)}
-    if not run.course.armed:
-        loss = replace(loss, entropy="off")
-    metrics = update(run.model, run.reference, run.optimizers[0], batch, loss, settings, rate, ranks)
-    if run.course.armed:
-        state.entropy_coef = metrics.get("loss/entropy_coef")
-    state.skipped_in_a_row = state.skipped_in_a_row + 1 if metrics["optim/skipped"] else 0
-    return metrics | guard
-
-
 def _nothing() -> None:
     """What one rank alone hears at any time."""
+
+
+def _beside(run: Run, taken: Taken) -> dict[str, float]:
+    """In turns, the time of drawing is the trainer's own; ahead, it passed beside what the trainer did."""
+    if not run.recipe.sampling.max_lag:
+        run.clock.split(taken.lap)
+        return {}
+    return {f"time/ahead_{name}_s": taken.lap.seconds[name] for name in ("sample", "verify", "credit")}
 
 
 def _pivots(run: Run, taken: Taken) -> dict[str, float]:

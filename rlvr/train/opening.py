@@ -32,8 +32,10 @@ from rlvr.runs.manifest import build_manifest, read_manifest, write_manifest
 from rlvr.runs.reader import read_metrics
 from rlvr.runs.writer import Record, Silence, note_end
 from rlvr.train import resume as resumes
+from rlvr.train.clock import Clock, meter_of
 from rlvr.train.course import Course
 from rlvr.train.memory import Practice
+from rlvr.train.pace import pace_of
 from rlvr.train.run import Run, State
 from rlvr.train.signals import Signals
 
@@ -105,13 +107,15 @@ def open_run(
     voice.record = record = world.lead_or(
         lambda: Record(folder, state.step if restored else None, state.warm_step), Silence
     )
+    drawers = 1 if engine.name == "vllm_server" else world.count  # the first rank alone asks servers
+    pace = pace_of(model, engine.name, record, notes, ranks=world.count, drawers=drawers)
+    clock = Clock(meter_of(model.device, notes))
     for note in [*(notes if world.leads else ()), *voice.said]:
         record.note(note)
     course = world.lead(lambda: _course(recipe, folder))
     whole = model
     if world.count > 1:
         model = shard(copy.deepcopy(whole), world)
-    drawers = 1 if engine.name == "vllm_server" else world.count  # the first rank alone asks servers
     if world.hearts is not None:
         world.hearts.doing, world.hearts.ending = (lambda: record.doing), partial(_lost, folder, tell)
     run = Run(
@@ -135,6 +139,8 @@ def open_run(
         sandbox=sandbox,
         restored=restored,
         practice=practice,
+        clock=clock,
+        pace=pace,
         world=replace(world, listening=signals.heard, drawers=drawers),
         saved=state.name if restored else "",
     )

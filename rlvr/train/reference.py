@@ -44,7 +44,7 @@ def refresh(run: Run, state: State) -> None:
     if not _is_read(run) or run.recipe.model.lora is not None or state.step != _origin(run, state.step):
         return
     run.record.phase("save the reference")
-    with run.signals.deferred():
+    with run.signals.deferred(), run.clock.phase("save"):
         whole = run.gathered()
         run.world.lead(lambda: whole.save_pretrained(_folder(run, state.step)))
         run.reference = run.placed(copy.deepcopy(whole))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -22,8 +21,10 @@ from rlvr.rollout.engine import Engine, Tell
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.writer import Record, Silence, note_end
 from rlvr.sandbox.offer import Offer
+from rlvr.train.clock import Clock
 from rlvr.train.course import Course
 from rlvr.train.memory import BLANK, Memory, Practice
+from rlvr.train.pace import Pace
 from rlvr.train.signals import Signals
 
 
@@ -103,6 +104,10 @@ class Run:
     """What it was taken up from, until its optimizer state is loaded."""
     practice: Practice
     """Which problems and completions come back."""
+    clock: Clock
+    """Where the trainer's time goes."""
+    pace: Pace
+    """How fast it could be."""
     world: World = ONE
     """The ranks that train it."""
     reference: Any | None = None
@@ -113,8 +118,6 @@ class Run:
     """Name of the newest checkpoint."""
     packs: bool = False
     """Whether the update runs packed."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Time spent between steps, by metric, for the next step's row."""
 
     @property
     def device(self) -> torch.device:
@@ -149,16 +152,14 @@ class Run:
         """Write a checkpoint of `state`, unless there is one; a signal waits until it is whole."""
         if self.saved == state.name:
             return
-        started = perf_counter()
         self.record.phase("save")
-
         whole = self.gathered()
 
         def write_model(folder: Path) -> None:
             whole.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
 
-        with self.signals.deferred():
+        with self.signals.deferred(), self.clock.phase("save"):
             checkpoint.save(
                 self.folder.checkpoints,
                 state.name,
@@ -171,7 +172,6 @@ class Run:
                 world=self.world,
             )
             self.saved = state.name
-        self.spent("time/save_s", perf_counter() - started)
 
     def part(self, error: Exception) -> None:
         """After an error that may mean lost ranks: RankError, which one rank tells and records."""
@@ -185,7 +185,3 @@ class Run:
         if parted.teller == self.world.rank:
             note_end(self.folder, words)
         raise parted from error
-
-    def spent(self, metric: str, seconds: float) -> None:
-        """Add to the time between steps."""
-        self.seconds[metric] = self.seconds.get(metric, 0.0) + seconds

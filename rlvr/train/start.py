@@ -131,6 +131,12 @@ def _advice(start: Start) -> str:
     return "use easier problems or a stronger model, or warm-start it"
 
 
+def _bare_s(row: Values) -> float:
+    """A step without the evaluation and checkpoint before it, which not every step has."""
+    whole, *rare = (row.get(f"time/{name}_s") or 0.0 for name in ("step", "eval", "save"))
+    return whole - sum(rare)
+
+
 def is_decided(run: Run) -> bool:
     """Judge the steps recorded so far; True once there is a verdict, which is then in the manifest.
 
@@ -148,7 +154,7 @@ def is_decided(run: Run) -> bool:
         return False
     expected = {
         "expected_tokens": start.tokens / len(rows) * run.recipe.run.steps,
-        "expected_s": sum(row.get("time/step_s") or 0.0 for row in rows) / len(rows) * run.recipe.run.steps,
+        "expected_s": sum(map(_bare_s, rows)) / len(rows) * run.recipe.run.steps,
     }
     goes_on = run.recipe.run.hopeless == "go_on"
     verdict = FINE if reason is None else f"{GONE_ON if goes_on else REFUSED}{reason}"

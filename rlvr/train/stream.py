@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import ceil
-from time import perf_counter
 
 from rlvr.errors import ProblemsError
 from rlvr.policy.parallel import ONE, World
@@ -22,6 +21,7 @@ from rlvr.problems.prompts import Renderer
 from rlvr.problems.sampler import Sampler, completion_seed
 from rlvr.rollout.engine import Engine
 from rlvr.train.batch import teaches
+from rlvr.train.clock import Clock, Lap, Meter
 from rlvr.train.credit import StepCredit
 from rlvr.train.memory import BLANK, Asked, Memory, Practice
 from rlvr.types import Problem, Request, Sampling, ScoredGroup
@@ -47,7 +47,9 @@ class Taken:
     memory: Memory = BLANK
     """What is known of the problems by then."""
     metrics: dict[str, float]
-    """Times, speed and skipped prompts."""
+    """Speed, prices and skipped prompts."""
+    lap: Lap = field(default_factory=Lap)
+    """Where the time went while they were drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,8 @@ class Stream:
     """The ranks, each of which draws and checks its share."""
     auditor: Auditor | None = None
     """Who checks a sample of the completions a second time, without a say in what is trained."""
+    meter: Meter | None = None
+    """Of memory, where nothing else goes on while it draws."""
 
     def take(self, count: int, step: int, cursor: int, progress: Progress, memory: Memory = BLANK) -> Taken:
         """`count` groups for `step` from problem `cursor` on (fewer kept where zero variance is dropped).
@@ -98,26 +102,29 @@ class Stream:
         kept: list[ScoredGroup] = []
         indices: list[int] = []
         unfit: list[int] = []
-        seconds = {"sample": 0.0, "verify": 0.0}
+        clock = Clock(self.meter)
         limit = max(count, int(count * self.oversample + 1e-9))
         while not groups or (len(kept) < count and len(groups) < limit and self.drop_zero_variance):
             short = count - len(kept)
             expected = ceil(short * max(len(groups), 1) / max(len(kept), 1))
             requests, asked, skipped = self._requests(min(expected, limit - len(groups)), step, wants)
-            new = self._sample_and_verify(requests, seconds, progress)
+            new = self._sample_and_verify(requests, clock, progress)
             groups, indices, unfit = groups + new, indices + asked, unfit + skipped
             kept = self._kept(groups, memory, step, count)
         done = Asked(groups=groups, indices=indices, unfit=unfit)
         after = self.practice.after(memory, done, step)
         spent: dict[str, float] = {}
         if self.credit is not None:
-            groups, kept, spent = self.credit.of_step(groups, kept, step, progress)
+            with clock.phase("credit"):
+                groups, kept, spent = self.credit.of_step(groups, kept, step, progress)
+        lap = clock.lap()
         return Taken(
             groups=groups,
             kept=kept,
             cursor=self.sampler.cursor,
             memory=after,
-            metrics=self._metrics(groups, kept, count, seconds)
+            lap=lap,
+            metrics=self._metrics(groups, kept, count, lap.seconds["sample"])
             | spent
             | {"rollout/prompts_too_long": float(len(unfit))}
             | self.practice.metrics(memory, after, done, kept, step),
@@ -136,9 +143,9 @@ class Stream:
         groups: Sequence[ScoredGroup],
         kept: Sequence[ScoredGroup],
         count: int,
-        seconds: dict[str, float],
+        sample_s: float,
     ) -> dict[str, float]:
-        """Times; what was sampled and not trained on, the price of dropping; how full the batch is."""
+        """Speed; what was sampled and not trained on, the price of dropping; how full the batch is."""
         tokens = sum(len(c.token_ids) for g in groups for c in g.group.completions)
         beside = sum(len(c.token_ids) for g in groups if g.greedy for c in g.greedy.group.completions)
         used = sum(
@@ -150,9 +157,7 @@ class Stream:
             if reward is not None and not (self.mask_truncated and completion.finish == "length")
         )
         return {
-            "time/sample_s": seconds["sample"],
-            "time/verify_s": seconds["verify"],
-            "rollout/tokens_per_s": (tokens + beside) / max(seconds["sample"], 1e-9),
+            "rollout/tokens_per_s": (tokens + beside) / max(sample_s, 1e-9),
             "batch/groups": float(len(kept)),
             "batch/dropped_groups": float(len(groups) - len(kept)),
             "batch/dropped_tokens_share": 1 - used / max(tokens + beside, 1),
@@ -191,29 +196,27 @@ class Stream:
         return Request(problem=problem, prompt_ids=ids, seeds=seeds)
 
     def _sample_and_verify(
-        self, requests: Sequence[Request], seconds: dict[str, float], progress: Progress
+        self, requests: Sequence[Request], clock: Clock, progress: Progress
     ) -> list[ScoredGroup]:
         """The groups of `requests`, of which each rank draws and checks its share."""
         own = self.world.own(requests)
-        return self.world.merged(self.world.attempt(lambda: self._own(own, seconds, progress), heard=True))
+        with clock.phase("wait"):  # what the rank does not draw itself, others do
+            drawn = self.world.attempt(lambda: self._own(own, clock, progress), heard=True)
+        return self.world.merged(drawn)
 
-    def _own(
-        self, requests: Sequence[Request], seconds: dict[str, float], progress: Progress
-    ) -> list[ScoredGroup]:
-        started = perf_counter()
-        drawn = self._draw(requests, self.sampling, progress, self.auditor)
+    def _own(self, requests: Sequence[Request], clock: Clock, progress: Progress) -> list[ScoredGroup]:
         beside: list[Pending] = []
-        if self.greedy:
-            asked = [replace(request, seeds=request.seeds[:1]) for request in requests]
-            beside = self._draw(asked, replace(self.sampling, temperature=0.0), progress)
-        sampled = perf_counter()
+        with clock.phase("sample"):
+            drawn = self._draw(requests, self.sampling, progress, self.auditor)
+            if self.greedy:
+                asked = [replace(request, seeds=request.seeds[:1]) for request in requests]
+                beside = self._draw(asked, replace(self.sampling, temperature=0.0), progress)
         scored = []
-        for index, pending in enumerate(drawn):
-            progress("verify", index, len(requests))
-            group = pending.result()
-            scored.append(replace(group, greedy=beside[index].result()) if beside else group)
-        seconds["sample"] += sampled - started
-        seconds["verify"] += perf_counter() - sampled
+        with clock.phase("verify"):
+            for index, pending in enumerate(drawn):
+                progress("verify", index, len(requests))
+                group = pending.result()
+                scored.append(replace(group, greedy=beside[index].result()) if beside else group)
         return scored
 
     def _draw(
@@ -268,7 +271,6 @@ class Feed:
         """The groups of `step`, from problem `cursor` on, with what was known of the problems by then."""
         if not self._max_lag:
             return self._stream.take(self._count, step, cursor, progress, memory)
-        started = perf_counter()
         while True:
             progress(*self._progress)
             try:
@@ -277,8 +279,7 @@ class Feed:
                 continue
             if isinstance(taken, BaseException):
                 raise taken
-            waited = perf_counter() - started
-            return replace(taken, metrics=taken.metrics | {"time/wait_s": waited})
+            return taken
 
     def publish(self, version: int) -> None:
         """The engine samples with weights `version` from now on."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from statistics import fmean
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from rlvr.policy import optim
 from rlvr.policy.logprobs import NOTHING_MORE, Choices, Wanted, completion_logprobs
 from rlvr.policy.packing import packed_attention
 from rlvr.train.batch import micro_batches, minibatches, take, together
+from rlvr.train.clock import Clock
 from rlvr.types import Batch
 
 
@@ -39,6 +39,8 @@ class UpdateSettings:
     """Gradients are scaled down to this norm."""
     packed: bool = False
     """Prompts once for their group and no padding, where the model can (rlvr/policy/packing.py)."""
+    clock: Clock = field(default_factory=Clock)
+    """Who is told when log-probabilities are computed and when is learned."""
 
 
 def update(
@@ -61,23 +63,23 @@ def update(
     """
     sums: defaultdict[str, float] = defaultdict(float)
     norms, skipped = [], 0
-    started = perf_counter()
-    batch, before = _before(model, reference, batch, loss, settings, ranks)
-    loss, bonus = _with_bonus(loss, batch, before, ranks)
-    looked = perf_counter()
+    clock = settings.clock
+    with clock.phase("logprobs"):
+        batch, before = _before(model, reference, batch, loss, settings, ranks)
+        loss, bonus = _with_bonus(loss, batch, before, ranks)
     # Training mode would switch dropout on, which the rollouts did not have; only recomputation asks for it.
     model.train(model.is_gradient_checkpointing)
     for rows in minibatches(batch, settings.minibatches, ranks):
-        chosen = _select(model, batch, before, rows, loss, settings, ranks)
-        for micro_rows in together(_micro_batches(batch, rows, settings), ranks):
-            _backward(
-                model, reference, take(batch, micro_rows), micro_rows, before, chosen, loss, settings, sums
-            )
-        norm, updated = optim.step([optimizer], learning_rate, settings.max_grad_norm)
+        with clock.phase("logprobs"):
+            chosen = _select(model, batch, before, rows, loss, settings, ranks)
+        with clock.phase("update"):
+            for micro_rows in together(_micro_batches(batch, rows, settings), ranks):
+                micro = take(batch, micro_rows)
+                _backward(model, reference, micro, micro_rows, before, chosen, loss, settings, sums)
+            norm, updated = optim.step([optimizer], learning_rate, settings.max_grad_norm)
         norms.append(norm)
         skipped += not updated
     model.eval()
-    ended = perf_counter()
     return (
         _metrics(sums, len(norms), ranks)
         | bonus
@@ -85,8 +87,6 @@ def update(
             "optim/grad_norm": fmean(norms),
             "optim/learning_rate": learning_rate,
             "optim/skipped": float(skipped),
-            "time/logprobs_s": looked - started,
-            "time/update_s": ended - looked,
         }
     )
 
@@ -197,7 +197,7 @@ def _backward(
     old = cut(seen.logprobs) if seen is not None and settings.minibatches > 1 else None
     reference_logprobs = cut(before.reference)
     if loss.kl != "off" and reference is not None and reference_logprobs is None:
-        with torch.no_grad():
+        with torch.no_grad(), settings.clock.phase("logprobs"):
             reference_logprobs = _reference(model, reference, micro, settings).logprobs
     if not len(rows):  # the other ranks' passes, of which this one has a share of the weights
         now.logprobs.sum().backward()  # type: ignore[no-untyped-call]
@@ -230,6 +230,7 @@ def _micro_batches(batch: Batch, rows: torch.Tensor, settings: UpdateSettings) -
 
 
 def _forward(model: Any, batch: Batch, settings: UpdateSettings, wanted: Wanted = NOTHING_MORE) -> Choices:
+    settings.clock.count(int((batch.lengths_B - batch.prompt_lengths_B).sum()))
     return completion_logprobs(
         model,
         batch.ids_BT,

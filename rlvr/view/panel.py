@@ -14,6 +14,7 @@ from rlvr.runs.metrics import METRICS, alarms, unhealthy
 from rlvr.runs.reader import Row, RunStatus
 from rlvr.runs.trends import hacking
 from rlvr.view import lines
+from rlvr.view.timeline import shares
 
 _SHOWN: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
     ("reward", "reward/mean", lines.decimal),
@@ -23,6 +24,7 @@ _SHOWN: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
     ("entropy, nats", "policy/entropy_nats", lines.decimal),
     ("speed", "rollout/tokens_per_s", lines.rate),
     ("step time", "time/step_s", lines.seconds),
+    ("MFU", "time/step_mfu_share", lines.fine_share),
 )
 _STYLES = {"running": "cyan", "finished": "green", "stopped": "yellow", "dead": "red", "damaged": "red"}
 
@@ -33,6 +35,7 @@ def panel(name: str, status: RunStatus, rows: Sequence[Row], now: float) -> Rend
     parts: list[RenderableType] = [_header(status, train, now)]
     if train:
         parts.append(_numbers(train))
+        parts += [Text(f"time  {words}", style="dim")] if (words := shares(train[-1])) else []
     elif warm := [r for r in rows if r.kind == "warm_start"]:
         total = status.total if status.phase == "warm_start" else None
         parts.append(Text(lines.warm_start_line(warm[-1], total)))

@@ -29,6 +29,7 @@ from rlvr.runs.reader import (
 from rlvr.runs.rollouts import Rollout
 from rlvr.runs.trends import hacking
 from rlvr.view import lines, meaning
+from rlvr.view.timeline import timeline
 
 _TRAIN: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
     ("reward", "reward/mean", lines.decimal),
@@ -51,7 +52,7 @@ def show(path: Path) -> RenderableType:
     if train or lines.benchmarks(rows):
         parts += [_title("before -> after"), _before_after(train, rows)]
     if train:
-        parts += [_title("accounting"), _accounting(train), _title("time"), _time(rows)]
+        parts += [_title("accounting"), _accounting(train), _title("time"), timeline(train)]
     if said := _last_alarms(rows):
         parts += [_title("alarms"), *(_alarm(words, name) for words, name in said.items())]
     if outside := _outside(rows):
@@ -211,21 +212,6 @@ def _accounting(train: Sequence[Row]) -> RenderableType:
     if not closed:
         text.append("\n  ! this does not add up", style="red")
     return text
-
-
-def _time(rows: Sequence[Row]) -> RenderableType:
-    """Seconds by phase, the longest first."""
-    spent: dict[str, float] = {}
-    for row in rows:
-        for name, value in row.metrics.items():
-            if name.startswith("time/") and name != "time/step_s" and value:
-                spent[name] = spent.get(name, 0.0) + value
-    total = sum(spent.values())
-    ranked = sorted(spent.items(), key=lambda item: -item[1])
-    return _pairs(
-        (name.removeprefix("time/").removesuffix("_s"), f"{lines.clock(s)}  {s / total:.0%}")
-        for name, s in ranked
-    )
 
 
 def _last_alarms(rows: Sequence[Row]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from tests.plugins import NAMES
 pytestmark = pytest.mark.slow
 
 STEPS, STOP = 20, 13
-CLOCKED = ("time/", "tokens_per_s")
+CLOCKED = ("time/", "tokens_per_s", "memory/")
 
 
 def guarded(folder, **changes):

@@ -16,7 +16,7 @@ from tests.e2e.running import checkpoints, here, in_phase, leftovers, running, s
 
 pytestmark = pytest.mark.slow
 
-CLOCKED = ("time/", "tokens_per_s")
+CLOCKED = ("time/", "tokens_per_s", "memory/")
 """Parts of names of metrics that depend on the clock."""
 
 
