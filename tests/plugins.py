@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 from rlvr import verifier
 from rlvr.types import Problem
@@ -105,3 +106,10 @@ def slowly(completion: str) -> bool:
 def brief(completion: str) -> bool:
     """Right when the completion is short: easy to learn, for a model that knows nothing."""
     return len(completion.split()) < 5
+def held(completion: str, problem: Problem, *, folder: str, serials: str = "0") -> bool:
+    """A coin that says when it begins, and waits for the file `go` with the problems of these numbers."""
+    number = problem.id.rpartition("-")[2]
+    Path(folder, f"begun-{number}").touch()
+    while number in serials.split() and not Path(folder, "go").exists():
+        time.sleep(0.005)
+    return sum(completion.encode()) % 2 == 0

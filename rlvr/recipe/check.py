@@ -13,7 +13,7 @@ from typing import Any
 
 from rlvr.errors import RecipeError
 from rlvr.recipe.check_algorithm import algorithm, algorithm_doubts
-from rlvr.recipe.check_engine import Findings, engine, lagging, unread, unread_sandbox
+from rlvr.recipe.check_engine import Findings, carried, engine, lagging, unread, unread_sandbox
 from rlvr.recipe.check_practice import practice
 from rlvr.recipe.check_verifier import audit, channels, roles
 from rlvr.recipe.files import ROWS, holds_model, is_local, lacking
@@ -250,6 +250,7 @@ CHECKS = (
     _warm_start,
     _lora,
     engine,
+    carried,
     roles,
     channels,
     audit,

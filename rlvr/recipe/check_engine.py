@@ -18,11 +18,29 @@ def engine(loaded: Loaded) -> Findings:
             f"`sampling.max_lag = {sampling.max_lag}` samples while the trainer updates: only the engine "
             f"vllm_server can, and `sampling.engine` is {sampling.engine}; set it, or max_lag to 0",
         )
+    if sampling.carry and sampling.engine == "vllm_local":
+        yield (
+            ("sampling.carry", "sampling.engine"),
+            f"`sampling.carry = {sampling.carry:g}` needs an engine whose sequences outlive a step: "
+            "`sampling.engine` hf or vllm_server, vllm_local forgets them when it rests; or set carry to 0",
+        )
     if vllm.tensor_parallel > 1 and sampling.engine == "vllm_local":
         yield (
             ("vllm.tensor_parallel",),
             f"`vllm.tensor_parallel = {vllm.tensor_parallel}` needs `sampling.engine: vllm_server`",
         )
+
+
+def carried(loaded: Loaded) -> Findings:
+    """What is asked beside each group, and cannot be carried over with it."""
+    algorithm, carry = loaded.recipe.algorithm, loaded.recipe.sampling.carry
+    for key, value in (("baseline", algorithm.baseline), ("credit", algorithm.credit)):
+        if carry and value in ("greedy", "step_mc", "segment_mc"):
+            yield (
+                ("sampling.carry", f"algorithm.{key}", "algorithm.preset"),
+                f"`sampling.carry = {carry:g}` lets groups outlive their step, and `algorithm.{key} = "
+                f"{value}` asks the engine for more beside them; set carry to 0",
+            )
 
 
 def unread_sandbox(loaded: Loaded) -> Findings:
@@ -37,11 +55,13 @@ def unread_sandbox(loaded: Loaded) -> Findings:
 
 def lagging(loaded: Loaded) -> Findings:
     """Old completions that the loss takes for new ones."""
-    algorithm, lag = loaded.recipe.algorithm, loaded.recipe.sampling.max_lag
+    algorithm, sampling = loaded.recipe.algorithm, loaded.recipe.sampling
+    key = "max_lag" if sampling.max_lag else "carry"
+    lag = getattr(sampling, key)
     if lag and algorithm.correction == "none" and algorithm.ratio_base == "old":
         yield (
-            ("algorithm.correction", "algorithm.preset", "sampling.max_lag"),
-            f"`sampling.max_lag = {lag}` trains on completions of older weights, and `algorithm.correction = "
+            ("algorithm.correction", "algorithm.preset", f"sampling.{key}"),
+            f"`sampling.{key} = {lag:g}` trains on completions of older weights, and `algorithm.correction = "
             "none` takes no account of it; set correction to token_truncate, or ratio_base to rollout",
         )
 

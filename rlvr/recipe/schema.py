@@ -151,6 +151,8 @@ class SamplingKeys(BaseModel):
     """Sequences that an engine (each vLLM server) decodes at once."""
     max_lag: int = Field(default=0, ge=0)
     """Weight versions that sampling may lag behind, while the trainer updates (vllm_server); 0: in turns."""
+    carry: float = Field(default=0.0, ge=0, le=1)
+    """Share of a step's groups that may be unfinished at its end and join the next; 0 waits for all."""
     replay: Replay | None = None
     """Rare right completions that come back; null keeps none."""
 

@@ -54,6 +54,16 @@ class SlotCache:
     def _room(self, like: torch.Tensor) -> torch.Tensor:
         return like.new_zeros((self.slots, like.shape[1], self.length, like.shape[3]))
 
+    def grow(self, slots: int, length: int) -> None:
+        """Make room for more or longer sequences; what is held stays."""
+        old, (before, reach) = self._layers, (self.slots, self.length)
+        self.slots, self.length, self._layers = max(slots, before), max(length, reach), []
+        for pair in old:
+            rooms = (self._room(pair[0]), self._room(pair[1]))
+            for room, held in zip(rooms, pair, strict=True):
+                room[:before, :, :reach] = held
+            self._layers.append(rooms)
+
     def begin_step(self, position: torch.Tensor, used: int) -> None:
         """The next forward pass writes one token a slot at `position` [n]; no slot is longer than `used`."""
         n = len(position)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from rlvr.types import Group, Request, Sampling
 
@@ -25,6 +26,10 @@ class Tell(Protocol):
 def log(words: str, *, lasting: bool = False) -> None:
     """Tell the log, for engines that nobody watches."""
     logger.log(logging.WARNING if lasting else logging.INFO, "%s", words)
+
+
+Inbox: TypeAlias = deque[tuple[int, Request]]
+"""Requests that an engine has not taken up yet, each under a number of its own."""
 
 
 class Engine(Protocol):
@@ -75,3 +80,16 @@ class Elsewhere:
 
     def close(self) -> None:
         """Likewise."""
+
+
+@runtime_checkable
+class FlowingEngine(Engine, Protocol):
+    """One whose sequences may outlive a change of weights: they go on with the new ones."""
+
+    def flow(self, inbox: Inbox, sampling: Sampling) -> Iterator[tuple[int, Group] | None]:
+        """As `generate`, of all that is put into `inbox` until nothing is left to be drawn.
+
+        Between groups it yields None every now and then, so that the caller can look around.  The caller may
+        load weights before it reads on: a completion's versions are then those of its first and last token.
+        """
+        ...

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,17 +25,20 @@ import torch
 from rlvr.errors import EngineError
 from rlvr.rollout.attention import grouped_decode_attention
 from rlvr.rollout.cache import SlotCache, Span
-from rlvr.rollout.engine import Decode
+from rlvr.rollout.engine import Decode, Inbox
+from rlvr.rollout.prefill import held, left_pad
 from rlvr.rollout.sample import draw, uniforms
 from rlvr.rollout.side_by_side import side_by_side
 from rlvr.types import Completion, Finish, Group, Request, Sampling
 
 PREFILL_TOKENS = 16_384
 """Padded prompt tokens in one forward pass."""
+GLANCE = 8
+"""Passes after which a flow lets its caller look around."""
 SHARE, MOST_SHARES = 192, 4
 """On a CPU: sequences in a share at least, so that its products outweigh Python's lock; shares at most."""
-Row: TypeAlias = tuple[list[int], list[float], Finish]
-"""What a sequence has said: tokens, their log-probabilities, how it ended."""
+Row: TypeAlias = tuple[list[int], list[float], Finish, tuple[int, int]]
+"""What a sequence has said: tokens, their log-probabilities, how it ended, first and last weight version."""
 
 
 class HfEngine:
@@ -63,7 +68,7 @@ class HfEngine:
         self._version = version
 
     def rest(self) -> None:
-        """Nothing is held between calls."""
+        """Nothing is held between calls; a flow keeps the keys and values of what it has begun."""
 
     def close(self) -> None:
         """Likewise."""
@@ -72,20 +77,42 @@ class HfEngine:
         """Yield (index, group) as groups finish; see `rollout/engine.py`."""
         if not requests:
             return
-        was_training = self._model.training
-        self._model.eval()
         count = self._shares(requests)
         parts = [
             partial(self._part, range(first, len(requests), count), requests, sampling, self._slots // count)
             for first in range(count)
         ]
+        with self._sampling():
+            done = side_by_side(parts) if count > 1 else parts[0](threading.Event())
+            for index, rows in done:
+                yield index, self._group(requests[index], rows)
+
+    def flow(self, inbox: Inbox, sampling: Sampling) -> Iterator[tuple[int, Group] | None]:
+        """See `rlvr/rollout/engine.py`; keys and values of earlier weights are kept.  In one share."""
+        decoder = _Decoder(self._model, inbox, sampling, self._slots, self._pad_id, lambda: self._version)
+        steps = decoder.run(threading.Event())
+        while True:
+            with self._sampling(), torch.inference_mode():  # the caller trains the same model in between
+                events = list(islice(steps, GLANCE))
+            for index in events:
+                if index is not None:
+                    yield index, self._group(decoder.requests.pop(index), decoder.take(index))
+            if not events:
+                return
+            yield None
+
+    @contextmanager
+    def _sampling(self) -> Iterator[None]:
+        """The model as it samples, and afterwards as it was."""
+        was_training = self._model.training
+        if was_training:
+            self._model.eval()
         try:
             with grouped_decode_attention(self._model):
-                done = side_by_side(parts) if count > 1 else parts[0](threading.Event())
-                for index, rows in done:
-                    yield index, self._group(requests[index], rows)
+                yield
         finally:
-            self._model.train(was_training)
+            if was_training:
+                self._model.train()
 
     def _shares(self, requests: Sequence[Request]) -> int:
         """A function of the requests and the number of threads alone: the same call has the same shares."""
@@ -104,10 +131,11 @@ class HfEngine:
     ) -> Iterator[tuple[int, list[Row]]]:
         """Decode the requests at `indices`."""
         with torch.inference_mode():
-            mine = [requests[index] for index in indices]
-            decoder = _Decoder(self._model, mine, sampling, slots, self._pad_id)
-            for number in decoder.run(stop):
-                yield indices[number], decoder.take(number)
+            mine = deque((index, requests[index]) for index in indices)
+            decoder = _Decoder(self._model, mine, sampling, slots, self._pad_id, lambda: self._version)
+            for index in decoder.run(stop):
+                if index is not None:
+                    yield index, decoder.take(index)
 
     def _group(self, request: Request, rows: list[Row]) -> Group:
         texts = self._decode([tokens for tokens, _, _ in rows])
@@ -120,54 +148,87 @@ class HfEngine:
                     logprobs=tuple(logprobs),
                     text=text,
                     finish=finish,
-                    version=(self._version, self._version),
+                    version=version,
                 )
-                for (tokens, logprobs, finish), text in zip(rows, texts, strict=True)
+                for (tokens, logprobs, finish, version), text in zip(rows, texts, strict=True)
             ),
         )
 
 
 class _Decoder:
-    """One call of `generate`: which sequence sits in which slot, and what it has said so far."""
+    """One call of `generate` or `flow`: which sequence sits in which slot, and what it has said so far."""
 
     def __init__(
-        self, model: Any, requests: Sequence[Request], sampling: Sampling, slots: int, pad_id: int
+        self,
+        model: Any,
+        inbox: Inbox,
+        sampling: Sampling,
+        slots: int,
+        pad_id: int,
+        version: Callable[[], int],
     ) -> None:
         self.model = model
-        self.requests = requests
+        self.inbox = inbox
         self.sampling = sampling
+        self.most = slots
         self.pad_id = pad_id
+        self.version = version
         self.device = next(model.parameters()).device
-        largest = max(len(r.seeds) for r in requests)
-        total = sum(len(r.seeds) for r in requests)
-        slots = min(max(slots, largest), total)
-        length = max(len(r.prompt_ids) + r.limit(sampling) for r in requests)
-        self.cache = SlotCache(slots, length)
-        self.waiting = deque(range(len(requests)))
-        self.unfinished = [len(r.seeds) for r in requests]
+        self.cache = SlotCache(0, 0)
+        self.requests: dict[int, Request] = {}
+        self.waiting: deque[int] = deque()
+        self.unfinished: dict[int, int] = {}
         self.done: dict[int, list[Row | None]] = {}
         self.active = 0
         # Per slot; only the first `active` entries mean anything.
-        self.owner = np.zeros((slots, 2), np.int64)  # request, sibling
-        self.seed = np.zeros(slots, np.uint64)
-        self.made = np.zeros(slots, np.int64)  # tokens sampled
-        self.limit = np.zeros(slots, np.int64)  # tokens to sample at most
-        self.newest = np.zeros(slots, np.int64)  # the token to be read next
-        self.position = np.zeros(slots, np.int64)  # tokens in the cache
-        self.tokens = np.zeros((slots, sampling.max_tokens), np.int64)
-        self.logprobs = np.zeros((slots, sampling.max_tokens), np.float32)
+        self.owner = np.zeros((0, 2), np.int64)  # request, sibling
+        self.seed = np.zeros(0, np.uint64)
+        self.made = np.zeros(0, np.int64)  # tokens sampled
+        self.limit = np.zeros(0, np.int64)  # tokens to sample at most
+        self.newest = np.zeros(0, np.int64)  # the token to be read next
+        self.position = np.zeros(0, np.int64)  # tokens in the cache
+        self.begun = np.zeros(0, np.int64)  # version of the weights that drew the first token
+        self.tokens = np.zeros((0, sampling.max_tokens), np.int64)
+        self.logprobs = np.zeros((0, sampling.max_tokens), np.float32)
         self.stop_ids = np.array(sampling.stop_ids, np.int64)
 
-    def run(self, stop: threading.Event) -> Iterator[int]:
-        """Yield the index of each request whose last completion has just finished, until `stop` is set."""
-        while (self.waiting or self.active) and not stop.is_set():
+    def run(self, stop: threading.Event) -> Iterator[int | None]:
+        """Yield the index of each request whose last completion has just finished, and None after a pass.
+
+        Ends early once `stop` is set.
+        """
+        while (self.inbox or self.waiting or self.active) and not stop.is_set():
+            self._admit()
             yield from self._refill()
             if self.active:
                 yield from self._step()
+            yield None
 
     def take(self, index: int) -> list[Row]:
         """The finished completions of a request, in seed order."""
+        del self.unfinished[index]
         return [row for row in self.done.pop(index) if row is not None]
+
+    def _admit(self) -> None:
+        """Take up what was asked since, and make room for it."""
+        if not self.inbox:
+            return
+        while self.inbox:
+            index, request = self.inbox.popleft()
+            self.requests[index] = request
+            self.waiting.append(index)
+            self.unfinished[index] = len(request.seeds)
+        known = self.requests.values()
+        largest = max(len(r.seeds) for r in known)
+        total = self.active + sum(len(self.requests[index].seeds) for index in self.waiting)
+        slots = min(max(self.most, largest), total)
+        length = max(len(r.prompt_ids) + r.limit(self.sampling) for r in known)
+        if slots > self.cache.slots or length > self.cache.length:
+            self.cache.grow(slots, length)
+        more = self.cache.slots - len(self.seed)
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            setattr(self, name, np.concatenate([column, np.zeros((more, *column.shape[1:]), column.dtype)]))
 
     def _refill(self) -> Iterator[int]:
         """Move waiting prompts in once a quarter of the slots is free (each prefill costs a forward pass)."""
@@ -188,9 +249,9 @@ class _Decoder:
 
     def _prefill(self, batch: list[int]) -> Iterator[int]:
         """Run the prompts, copy their keys and values to their siblings' slots and draw the first tokens."""
-        held = _held(batch, [self.requests[i].prompt_ids for i in batch])
-        run = [index for index in batch if held[index] == index]
-        ids, mask = _left_pad([self.requests[i].prompt_ids for i in run], self.pad_id, self.device)
+        holders = held(batch, [self.requests[i].prompt_ids for i in batch])
+        run = [index for index in batch if holders[index] == index]
+        ids, mask = left_pad([self.requests[i].prompt_ids for i in run], self.pad_id, self.device)
         output = self.model(
             input_ids=ids,
             attention_mask=mask,
@@ -202,8 +263,8 @@ class _Decoder:
         begun = [index for index in batch if index not in row]
         spans = {
             index: Span(
-                row=row[held[index]],
-                begin=ids.shape[1] - len(self.requests[held[index]].prompt_ids),
+                row=row[holders[index]],
+                begin=ids.shape[1] - len(self.requests[holders[index]].prompt_ids),
                 # What was not run reads its last token when decoding begins.
                 length=len(self.requests[index].prompt_ids) - (index not in row),
                 slots=len(self.requests[index].seeds),
@@ -224,6 +285,7 @@ class _Decoder:
         self.seed[rows] = np.array([s % 2**64 for s in request.seeds], np.uint64)
         self.made[rows], self.position[rows] = 0, span.length
         self.limit[rows], self.newest[rows] = request.limit(self.sampling), request.prompt_ids[-1]
+        self.begun[rows] = self.version()
         self.done[index] = [None] * span.slots
         self.active += span.slots
 
@@ -263,42 +325,21 @@ class _Decoder:
             index, sibling = self.owner[row].tolist()
             made = int(self.made[row])
             said = (self.tokens[row, :made].tolist(), self.logprobs[row, :made].tolist())
-            self.done[index][sibling] = (*said, "stop" if stop else "length")
+            versions = (int(self.begun[row]), self.version())
+            self.done[index][sibling] = (*said, "stop" if stop else "length", versions)
             self.unfinished[index] -= 1
             if self.unfinished[index] == 0:
                 complete.append(index)
         left = self.active - len(rows)
         holes = rows[rows < left]
         movers = np.setdiff1d(np.arange(left, self.active), rows)
-        columns = (self.owner, self.seed, self.made, self.limit, self.newest, self.position)
-        for column in (*columns, self.tokens, self.logprobs):
+        for name in _COLUMNS:
+            column = getattr(self, name)
             column[holes] = column[movers]
         self.cache.move(movers, holes)
         self.active = left
         yield from complete
 
 
-def _held(batch: Sequence[int], prompts: Sequence[tuple[int, ...]]) -> dict[int, int]:
-    """Which request's prompt holds each request's prompt: a longer one that begins with it, or its own."""
-    found: dict[int, int] = {}
-    longest: tuple[int, ...] = ()
-    holder = -1
-    # In falling order all that begin with a prompt stand right before it.
-    for prompt, index in sorted(zip(prompts, batch, strict=True), reverse=True):
-        if len(prompt) >= len(longest) or longest[: len(prompt)] != prompt:
-            longest, holder = prompt, index
-        found[index] = holder
-    return found
-
-
-def _left_pad(
-    prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask, int64 [P, T]: the last column holds the last token of every prompt."""
-    longest = max(len(p) for p in prompts)
-    ids = np.full((len(prompts), longest), pad_id, np.int64)
-    mask = np.zeros((len(prompts), longest), np.int64)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = prompt
-        mask[row, longest - len(prompt) :] = 1
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+_COLUMNS = ("owner", "seed", "made", "limit", "newest", "position", "begun", "tokens", "logprobs")
+"""What a decoder knows of each slot."""

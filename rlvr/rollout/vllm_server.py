@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -25,13 +26,16 @@ from rlvr.errors import EngineError
 from rlvr.keeper import Keeper
 from rlvr.rollout import drawn
 from rlvr.rollout.contact import contact, wait
-from rlvr.rollout.engine import Decode, Tell, log
+from rlvr.rollout.engine import Decode, Inbox, Tell, log
 from rlvr.rollout.member import Member
 from rlvr.rollout.parcel import Parcel, discard, pack, roomy
 from rlvr.rollout.patience import FIRST_WORD_S
 from rlvr.rollout.replica import RefusedError, Replica, ReplicaError
 from rlvr.rollout.vllm_settings import ADAPTER, VllmSettings, engine_arguments, write_config
 from rlvr.types import Group, Request, Sampling
+
+GLANCE_S = 0.2
+"""So long a flow waits for an answer before it lets its caller look around."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,7 @@ class VllmServer:
         self._key = fleet.key or secrets.token_hex(16)
         self._vocabulary = int(model.config.get_text_config().vocab_size)
         self._members: list[Member] = []
+        self._tickets = count()
         self._parcel: Parcel | None = None
         self._is_closed = False
         self._keeper = Keeper("rlvr-vllm-", roomy(model, tell))
@@ -112,17 +117,31 @@ class VllmServer:
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Group]]:
         """Yield (index, group) as groups finish; each once, whatever happens to the servers."""
-        left = dict(enumerate(requests))
-        waiting = deque(left)
+        for found in self.flow(deque(enumerate(requests)), sampling):
+            if found is not None:
+                yield found
+
+    def flow(self, inbox: Inbox, sampling: Sampling) -> Iterator[tuple[int, Group] | None]:
+        """See `rlvr/rollout/engine.py`; the servers decode on while nobody reads."""
+        left: dict[int, Request] = {}
+        names: dict[int, int] = {}
+        waiting: deque[int] = deque()
         answers: queue.SimpleQueue[tuple[Member, int | None, Group | Exception | None]] = queue.SimpleQueue()
         heard = monotonic()
         try:
-            while left:
+            while left or inbox:
+                while inbox:  # a number of our own: others may be asking beside
+                    ticket = next(self._tickets)
+                    names[ticket], left[ticket] = inbox.popleft()
+                    waiting.append(ticket)
                 self._send(waiting, left, sampling, answers)
                 try:
-                    member, index, answer = answers.get(timeout=1.0)
+                    member, index, answer = answers.get(timeout=GLANCE_S)
                 except queue.Empty:
                     self._tell_the_wait(heard)
+                    away = monotonic()
+                    yield None
+                    heard += monotonic() - away
                     continue
                 heard = monotonic()
                 if index is None:
@@ -132,7 +151,7 @@ class VllmServer:
                 member.asked.pop(index, None)
                 if isinstance(answer, Group):
                     del left[index]
-                    yield index, answer
+                    yield names.pop(index), answer
                     heard = monotonic()
                 elif isinstance(answer, ReplicaError | drawn.GarbageError):
                     waiting.appendleft(index)

@@ -320,6 +320,15 @@ def prompts_too_long(row: Values, name: str) -> str | None:
     )
 
 
+def open_carry(row: Values, name: str) -> str | None:
+    """Groups begun and groups carried in are not all accounted for."""
+    begun = _value(row, "rollout/groups_asked") + _value(row, "rollout/groups_carried_in")
+    ended = _value(row, "rollout/groups_taken") + _value(row, name)
+    if begun == ended:
+        return None
+    return f"{begun:.0f} groups were on their way and {ended:.0f} are accounted for: please report this"
+
+
 def open_accounting(row: Values, name: str) -> str | None:
     """Scored + no answer + timeout + error is not what was issued."""
     parts = ("verify/scored", "verify/no_answer", "verify/timeout", "verify/error")

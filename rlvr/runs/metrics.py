@@ -180,6 +180,16 @@ METRICS = _register(
         _row(
             "rollout/mixed_share", "share", "neither", "completions sampled by more than one weight version"
         ),
+        _row("rollout/groups_asked", "count", "neither", "groups begun in this step (sampling.carry)"),
+        _row("rollout/groups_carried_in", "count", "neither", "groups that the step before had begun"),
+        _row("rollout/groups_taken", "count", "neither", "groups scored for this step"),
+        _row(
+            "rollout/groups_carried_out",
+            "count",
+            "neither",
+            "groups begun that join the next step",
+            rules.open_carry,
+        ),
         _row("batch/groups", "count", "neither", "groups that the step trained on"),
         _row(
             "batch/zero_variance_share",

@@ -21,11 +21,13 @@ from rlvr.runs.alarms import starving
 from rlvr.runs.reader import read_metrics
 from rlvr.train import publish, reference, start
 from rlvr.train.audit import audited, auditor_of
+from rlvr.train.carrying import carry_of
 from rlvr.train.credit import StepCredit, ends_of
+from rlvr.train.feed import Feed
 from rlvr.train.held_out import evaluate_due
 from rlvr.train.learn import learn
 from rlvr.train.run import Run, State
-from rlvr.train.stream import Feed, Stream, Taken
+from rlvr.train.stream import Stream, Taken
 from rlvr.train.warm_start import warm_start
 from rlvr.types import Sampling, StepReport
 from rlvr.verify.audit import Auditor
@@ -139,6 +141,8 @@ def _steps(run: Run, state: State, around: Around) -> None:
             greedy=recipe.algorithm.baseline == "greedy",
             auditor=auditor,
             world=drawing,
+            carry=carry_of(run, state.carried, scorer, sampling, auditor),
+            last=recipe.run.steps - 1,
             meter=None if recipe.sampling.max_lag else run.clock.meter,
         )
         publish.prove_engine(run, state.step)
@@ -205,6 +209,7 @@ def _step(run: Run, state: State, feed: Feed, auditor: Auditor | None) -> None:
         metrics |= learn(run, state, taken)
         groups = audited(run, auditor, taken)
         state.step, state.cursor, state.memory = state.step + 1, taken.cursor, taken.memory
+        state.carried = taken.carried
         numbers = {**tally(taken.groups), **metrics}
         state.tokens += int(numbers["rollout/tokens"] + numbers.get("credit/tokens", 0.0))
         metrics |= _beside_start(run, state.step, numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ class State:
     """Tokens sampled for training."""
     skipped_in_a_row: int = 0
     """Updates left out one after the other since gradients were not finite."""
+    carried: Sequence[int] = ()
+    """Serials of the problems asked that belong to the next step (`sampling.carry`)."""
     memory: Memory = BLANK
     """What is known of the problems."""
     entropy_coef: float | None = None

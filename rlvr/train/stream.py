@@ -1,16 +1,12 @@
 """The first three rooms of the pipeline in a row: problems -> completions -> verdicts, one step at a time.
 
 Checking overlaps with sampling: a group goes to the verifiers the moment its last completion has ended.
-`Feed` runs the stream up to `max_lag` weight versions ahead of the trainer, in a thread of its own; with 0
-the two take turns.
+`Feed` (feed.py) runs the stream ahead of the trainer, or in turns with it.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 
@@ -21,6 +17,7 @@ from rlvr.problems.prompts import Renderer
 from rlvr.problems.sampler import Sampler, completion_seed
 from rlvr.rollout.engine import Engine
 from rlvr.train.batch import teaches
+from rlvr.train.carry import Carry, flow_metrics
 from rlvr.train.clock import Clock, Lap, Meter
 from rlvr.train.credit import StepCredit
 from rlvr.train.memory import BLANK, Asked, Memory, Practice
@@ -50,6 +47,8 @@ class Taken:
     """Speed, prices and skipped prompts."""
     lap: Lap = field(default_factory=Lap)
     """Where the time went while they were drawn."""
+    carried: tuple[int, ...] = ()
+    """Serials of the problems that were asked and belong to the next step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +85,10 @@ class Stream:
     """The ranks, each of which draws and checks its share."""
     auditor: Auditor | None = None
     """Who checks a sample of the completions a second time, without a say in what is trained."""
+    carry: Carry | None = None
+    """What outlives a step; None: each waits for all that it asked."""
+    last: int = -1
+    """The step that carries nothing over."""
     meter: Meter | None = None
     """Of memory, where nothing else goes on while it draws."""
 
@@ -102,14 +105,23 @@ class Stream:
         kept: list[ScoredGroup] = []
         indices: list[int] = []
         unfit: list[int] = []
-        clock = Clock(self.meter)
+        clock, asked = Clock(self.meter), 0
+        carried_in = len(self.carry.again or self.carry.open) if self.carry else 0
         limit = max(count, int(count * self.oversample + 1e-9))
         while not groups or (len(kept) < count and len(groups) < limit and self.drop_zero_variance):
             short = count - len(kept)
             expected = ceil(short * max(len(groups), 1) / max(len(kept), 1))
-            requests, asked, skipped = self._requests(min(expected, limit - len(groups)), step, wants)
-            new = self._sample_and_verify(requests, clock, progress)
-            groups, indices, unfit = groups + new, indices + asked, unfit + skipped
+            wanted = min(expected, limit - len(groups))
+            if self.carry is None:
+                requests, serials, skipped = self._requests(wanted, step, wants)
+                new = self._sample_and_verify(requests, clock, progress)
+            else:
+                more, skipped = self._ask(self.carry, wanted, step, wants)
+                asked += more
+                found = self.carry.take(wanted, step, clock, progress)
+                new, serials = [scored for _, scored in found], [one.serial for one, _ in found]
+            groups, unfit = groups + new, unfit + skipped
+            indices += map(self.sampler.index, serials)
             kept = self._kept(groups, memory, step, count)
         done = Asked(groups=groups, indices=indices, unfit=unfit)
         after = self.practice.after(memory, done, step)
@@ -124,9 +136,11 @@ class Stream:
             cursor=self.sampler.cursor,
             memory=after,
             lap=lap,
+            carried=self.carry.serials if self.carry else (),
             metrics=self._metrics(groups, kept, count, lap.seconds["sample"])
             | spent
             | {"rollout/prompts_too_long": float(len(unfit))}
+            | (flow_metrics(asked, carried_in, len(groups), len(self.carry.open)) if self.carry else {})
             | self.practice.metrics(memory, after, done, kept, step),
         )
 
@@ -167,9 +181,9 @@ class Stream:
     def _requests(
         self, count: int, step: int, wants: Wants | None
     ) -> tuple[list[Request], list[int], list[int]]:
-        """The next `count` problems that fit the context, their indices, and those of what did not fit."""
+        """The next `count` problems that fit the context, their serials, and the indices of others."""
         requests: list[Request] = []
-        indices: list[int] = []
+        serials: list[int] = []
         skipped: list[int] = []
         in_a_row = 0
         while len(requests) < count:
@@ -177,7 +191,7 @@ class Stream:
                 ids = self.renderer.render(problem)
                 if self.renderer.fits(ids, self.sampling.max_tokens):
                     requests.append(self._request(serial, problem, ids, step))
-                    indices.append(self.sampler.index(serial))
+                    serials.append(serial)
                     in_a_row = 0
                     continue
                 skipped.append(self.sampler.index(serial))
@@ -189,7 +203,22 @@ class Stream:
                         f"{self.renderer.context}; lower sampling.max_tokens or use a model with a longer "
                         "context."
                     )
-        return requests, indices, skipped
+        return requests, serials, skipped
+
+    def _ask(self, carry: Carry, wanted: int, step: int, wants: Wants | None) -> tuple[int, list[int]]:
+        """Have so many groups on their way that `wanted` may be taken and the rest carried over.
+
+        Returns how many are new, and the indices of problems that do not fit the context.
+        """
+        again, carry.again = carry.again, ()
+        problems = [(serial, self.sampler.source[self.sampler.index(serial)]) for serial in again]
+        asked = [self._request(serial, p, self.renderer.render(p), step) for serial, p in problems]
+        # Of an earlier step: it is waited for, and not carried once more.
+        carry.ask(again, asked, step - 1)
+        spare = 0 if step == self.last else carry.most
+        requests, serials, skipped = self._requests(wanted + spare - len(carry.open), step, wants)
+        carry.ask(serials, requests, step)
+        return len(requests), skipped
 
     def _request(self, serial: int, problem: Problem, ids: tuple[int, ...], step: int) -> Request:
         seeds = tuple(completion_seed(self.seed, step, serial, i) for i in range(self.group_size))
@@ -236,100 +265,3 @@ class Stream:
                 auditor.start(group, seed)
             progress("sample", len(pending), len(requests))
         return [pending[index] for index in range(len(requests))]
-
-
-class Feed:
-    """Hands the trainer its groups, step by step.
-
-    With `max_lag` L, the groups of step s are asked for once version s - L is published, and tokens drawn
-    later come from newer ones: no completion that is trained on is older than L versions.  What was sampled
-    ahead is not saved: a run that goes on asks those problems again, each for the step it belongs to.
-    """
-
-    def __init__(
-        self,
-        stream: Stream,
-        *,
-        count: int,
-        step: int,
-        last: int,
-        cursor: int,
-        max_lag: int,
-        memory: Memory = BLANK,
-    ) -> None:
-        """Steps `step` to `last` - 1, `count` groups each, from problem `cursor` on; `step` is published."""
-        self._stream, self._count, self._last, self._max_lag = stream, count, last, max_lag
-        self._published = step
-        self._news = threading.Condition()
-        self._is_closed = self._is_idle = False
-        self._progress: tuple[str, int, int] = ("sample", 0, count)
-        self._ready: queue.SimpleQueue[Taken | BaseException] = queue.SimpleQueue()
-        if max_lag:
-            threading.Thread(target=self._run, args=(step, cursor, memory), daemon=True).start()
-
-    def take(self, step: int, cursor: int, progress: Progress, memory: Memory = BLANK) -> Taken:
-        """The groups of `step`, from problem `cursor` on, with what was known of the problems by then."""
-        if not self._max_lag:
-            return self._stream.take(self._count, step, cursor, progress, memory)
-        while True:
-            progress(*self._progress)
-            try:
-                taken = self._ready.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            if isinstance(taken, BaseException):
-                raise taken
-            return taken
-
-    def publish(self, version: int) -> None:
-        """The engine samples with weights `version` from now on."""
-        with self._news:
-            self._published = version
-            self._news.notify_all()
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """The engine is the caller's within the block, who publishes nothing in it.
-
-        It begins when all is sampled that may be, so that ranks which share the sampling stop at one place.
-        """
-        with self._news:
-            while self._max_lag and not self._is_idle:
-                self._news.wait()
-        yield
-
-    def close(self) -> None:
-        """Begin nothing more."""
-        with self._news:
-            self._is_closed = True
-            self._news.notify_all()
-
-    def _run(self, step: int, cursor: int, memory: Memory) -> None:
-        try:
-            for ahead in range(step, self._last):
-                with self._news:
-                    while not self._may_begin(ahead):
-                        self._rest(True)
-                        self._news.wait()
-                    self._rest(False)
-                    if self._is_closed:
-                        return
-                taken = self._stream.take(self._count, ahead, cursor, self._note, memory)
-                cursor, memory = taken.cursor, taken.memory
-                self._ready.put(taken)
-        except BaseException as error:  # noqa: BLE001 - handed to the trainer's thread
-            self._ready.put(error)
-        finally:
-            with self._news:
-                self._rest(True)
-
-    def _rest(self, is_idle: bool) -> None:
-        if is_idle != self._is_idle:
-            self._is_idle = is_idle
-            self._news.notify_all()
-
-    def _may_begin(self, step: int) -> bool:
-        return self._is_closed or self._published >= step - self._max_lag
-
-    def _note(self, phase: str, done: int, total: int) -> None:
-        self._progress = (phase, done, total)

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from rlvr.errors import ProblemsError
-from rlvr.train.stream import Feed, Taken
+from rlvr.train.feed import Feed
+from rlvr.train.stream import Taken
 from rlvr.types import Completion, Group, Problem, ScoredGroup, Verdict
 from tests.train.test_stream import PRACTICE, SIZE, chain, content, practising, stream_of, take
 
