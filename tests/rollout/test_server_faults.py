@@ -1,6 +1,7 @@
 """vllm_server against servers that die, hang, lie or refuse: every group once, nothing of wrong weights."""
 
 import time
+from collections import deque
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -306,3 +307,20 @@ def test_a_server_that_its_keeper_started_anew_gets_all_weights_again(one):
         assert times(one, "/update_weights") == 2
     finally:
         engine.close()
+
+
+def test_a_flow_takes_up_what_is_asked_later_and_leaves_others_alone(two):
+    """A straggler is on its way on the servers while others are asked for, by itself and beside it."""
+    for made in two:
+        made.seconds = 0.05
+    with served(*two, sequences=4) as (engine, _, model):
+        inbox, later = deque(enumerate(requests(3))), deque(enumerate(requests(8)))
+        flow, found, beside = engine.flow(inbox, SAMPLING), [], []
+        for event in flow:
+            found += [] if event is None else [event]
+            if not beside:
+                beside = complete(engine)
+                inbox.extend(number for number in later if number[0] >= 3)
+        engine.load_weights(model, 1)
+    assert sorted(number for number, _ in found) == list(range(8))
+    assert all(group.problem.id == str(number) for number, group in found)
