@@ -138,7 +138,7 @@ class HfEngine:
                     yield index, decoder.take(index)
 
     def _group(self, request: Request, rows: list[Row]) -> Group:
-        texts = self._decode([tokens for tokens, _, _ in rows])
+        texts = self._decode([tokens for tokens, _, _, _ in rows])
         return Group(
             problem=request.problem,
             prompt_ids=request.prompt_ids,
