@@ -106,6 +106,9 @@ def slowly(completion: str) -> bool:
 def brief(completion: str) -> bool:
     """Right when the completion is short: easy to learn, for a model that knows nothing."""
     return len(completion.split()) < 5
+
+
+@verifier
 def held(completion: str, problem: Problem, *, folder: str, serials: str = "0") -> bool:
     """A coin that says when it begins, and waits for the file `go` with the problems of these numbers."""
     number = problem.id.rpartition("-")[2]

@@ -177,11 +177,6 @@ def context_length(model: PreTrainedModel) -> int:
     return longest(model.config)
 
 
-def width(model: Any) -> int:
-    """Width of the residual stream."""
-    return int(model.config.get_text_config().hidden_size)
-
-
 def longest(config: PretrainedConfig) -> int:
     """The same, of a configuration."""
     config = config.get_text_config()

@@ -4,9 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+
+Groups: TypeAlias = list[dict[str, Any]]
+
+
+class OffloadedAdamW(torch.optim.AdamW):
+    """AdamW whose two moments and float32 copies of the weights lie in host memory, where it steps.
+
+    Its parameters are the copies: `fetch_gradients` before clipping.  In bfloat16 the copies hold what the
+    weights round off, so they are part of its state.
+    """
+
+    def __init__(self, trainable: Sequence[torch.nn.Parameter], groups: Groups, **settings: Any) -> None:
+        self._weights = list(trainable)
+        self._copies = [p.detach().to("cpu", torch.float32, copy=True) for p in trainable]
+        copies = dict(zip(self._weights, self._copies, strict=True))
+        hosted = [{**group, "params": [copies[p] for p in group["params"]]} for group in groups]
+        super().__init__(hosted, **settings)
+
+    @torch.no_grad()
+    def fetch_gradients(self) -> None:
+        """Move the gradients of the weights to their copies."""
+        for weight, copy in zip(self._weights, self._copies, strict=True):
+            copy.grad = None if weight.grad is None else weight.grad.to("cpu", torch.float32)
+            weight.grad = None
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # it returns no loss
+        """Step on the copies, and write them to the weights."""
+        super().step(closure)
+        for weight, copy in zip(self._weights, self._copies, strict=True):
+            weight.copy_(copy)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimizer's, and the copies of weights that are no float32."""
+        rounded = [w.dtype != torch.float32 for w in self._weights]
+        kept = [c if is_rounded else None for c, is_rounded in zip(self._copies, rounded, strict=True)]
+        return {**super().state_dict(), "copies": kept}
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up `state_dict`, which one over weights of the same kinds gave."""
+        given = dict(state_dict)
+        for copy, kept in zip(self._copies, given.pop("copies"), strict=True):
+            if kept is not None:
+                copy.copy_(kept)
+        super().load_state_dict(given)
 
 
 def adamw(
@@ -16,16 +62,17 @@ def adamw(
     betas: tuple[float, float],
     epsilon: float,
     weight_decay: float,
+    offload: bool = False,
 ) -> torch.optim.Optimizer:
     """AdamW (arXiv:1711.05101) over the trainable parameters; matrices decay, vectors do not."""
     trainable = [p for p in parameters if p.requires_grad]
-    groups = [
+    groups: Groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        [g for g in groups if g["params"]], lr=learning_rate, betas=betas, eps=epsilon, fused=True
-    )
+    groups = [g for g in groups if g["params"]]
+    settings: dict[str, Any] = {"lr": learning_rate, "betas": betas, "eps": epsilon, "fused": True}
+    return OffloadedAdamW(trainable, groups, **settings) if offload else torch.optim.AdamW(groups, **settings)
 
 
 def warm_start_optimizers(
@@ -69,6 +116,9 @@ def step(
 
     With a gradient that is not finite nothing is updated.
     """
+    for optimizer in optimizers:
+        if isinstance(optimizer, OffloadedAdamW):
+            optimizer.fetch_gradients()
     parameters = [p for o in optimizers for g in o.param_groups for p in g["params"] if p.grad is not None]
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True))
     finite = math.isfinite(norm)

@@ -212,6 +212,8 @@ class Optim(BaseModel):
     """Decoupled weight decay."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm."""
+    offload: bool = False
+    """Keep AdamW's state and float32 weights in host memory and step there: less GPU memory, slower steps."""
 
 
 class Eval(BaseModel):

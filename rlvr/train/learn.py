@@ -8,9 +8,8 @@ import torch
 
 from rlvr import build
 from rlvr.algo.pivots import marks
-from rlvr.policy import model as models
 from rlvr.policy import optim
-from rlvr.train.batch import deal, pack
+from rlvr.train.batch import Work, deal, pack
 from rlvr.train.run import Run, State
 from rlvr.train.stream import Taken
 from rlvr.train.update import UpdateSettings, update
@@ -22,9 +21,8 @@ def learn(run: Run, state: State, taken: Taken) -> dict[str, float]:
     if not taken.kept:
         return {}
     world, ranks = run.world, run.ranks
-    own, updates = deal(
-        taken.kept, spec.minibatches, rank=world.rank, ranks=world.count, width=models.width(run.model)
-    )
+    work = Work.of(run.model.config)
+    own, updates = deal(taken.kept, spec.minibatches, rank=world.rank, ranks=world.count, work=work)
     batch = pack(
         own,
         baseline=algorithm.baseline,

@@ -11,7 +11,7 @@ import torch
 
 from rlvr import build
 from rlvr.algo.pivots import usage
-from rlvr.errors import Interrupted, RankError, RlvrError, RunError, TrainingError
+from rlvr.errors import Interrupted, RankError, RecipeError, RlvrError, RunError, TrainingError
 from rlvr.policy import optim
 from rlvr.policy.packing import misfit
 from rlvr.policy.parallel import World, is_broken
@@ -271,12 +271,18 @@ def _lag(taken: Taken, step: int) -> dict[str, float]:
 
 def _optimizer(run: Run) -> torch.optim.Optimizer:
     spec = run.recipe.optim
+    if spec.offload and run.world.count > 1:
+        raise RecipeError(
+            "optim.offload = true: only one rank can; several share weights and optimizer state instead. "
+            "Leave it out, or start one process."
+        )
     return optim.adamw(
         run.model.parameters(),
         learning_rate=spec.learning_rate,
         betas=spec.betas,
         epsilon=spec.epsilon,
         weight_decay=spec.weight_decay,
+        offload=spec.offload,
     )
 
 

@@ -211,6 +211,15 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(whole, tmp_path):
     check_same(run, whole)
 
 
+def test_a_run_with_its_optimizer_in_host_memory_is_the_same_after_a_kill_too(whole, tmp_path):
+    with running(tmp_path, *small(tmp_path, optim__offload="true")) as process:
+        process.until(in_phase(tmp_path / "run", "sample", 3))
+        assert process.ends(signal.SIGKILL) == -signal.SIGKILL
+        process.check_nothing_runs()
+    assert here("train", "--resume", tmp_path / "run") == 0
+    check_same(tmp_path / "run", whole)
+
+
 def test_a_run_whose_steps_were_valued_by_continuations_goes_on_as_if_it_had_not_been_stopped(tmp_path):
     credit = {
         "algorithm__credit": "segment_mc",

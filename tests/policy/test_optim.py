@@ -96,3 +96,64 @@ def test_muon_takes_hidden_matrices_only(story):
     assert all("layers" in name and "norm" not in name for name in matrices)
     assert "model.embed_tokens.weight" in others
     assert all("norm" in name for name in others - {"model.embed_tokens.weight"})
+
+
+def noisy(model, seed):
+    draw = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.randn(parameter.shape, generator=draw).to(parameter.dtype)
+
+
+def stepped(model, steps, *, offload, optimizer=None, first=0):
+    optimizer = optimizer or optim.adamw(model.parameters(), epsilon=1e-8, offload=offload, **ADAM)
+    norms = []
+    for number in range(first, first + steps):
+        noisy(model, number)
+        norms.append(optim.step([optimizer], 1e-2 / (1 + number), 1.0))
+        assert all(p.grad is None for p in model.parameters())
+    return optimizer, norms
+
+
+def test_offloaded_steps_are_the_plain_ones_to_the_bit(story):
+    model, _ = story
+    other = copy.deepcopy(model)
+    _, norms = stepped(model, 3, offload=False)
+    _, other_norms = stepped(other, 3, offload=True)
+    assert norms == other_norms
+    assert not torch.equal(model.model.norm.weight, tiny()[0].model.norm.weight)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_offloaded_optimizer_goes_on_from_its_state(story, dtype, tmp_path):
+    model = story[0].to(dtype)
+    optimizer, _ = stepped(model, 2, offload=True)
+    torch.save(optimizer.state_dict(), tmp_path / "state.pt")
+    other = copy.deepcopy(model)
+    loaded = optim.adamw(other.parameters(), epsilon=1e-8, offload=True, **ADAM)
+    loaded.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    stepped(model, 2, offload=True, optimizer=optimizer, first=2)
+    stepped(other, 2, offload=True, optimizer=loaded, first=2)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_offloaded_bfloat16_weights_keep_what_rounding_would_lose(story):
+    """Steps far below a weight's last bit add up in the float32 copies."""
+    model = story[0].to(torch.bfloat16)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(1.0)
+    settings = {"betas": (0.0, 0.0), "epsilon": 1e-8, "weight_decay": 0.0}
+    optimizer = optim.adamw(model.parameters(), learning_rate=1e-4, offload=True, **settings)
+    for _ in range(100):
+        filled(model)
+        optim.step([optimizer], 1e-4, 1e9)
+    assert model.model.norm.weight[0].item() == pytest.approx(0.99, abs=4e-3)
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_only_an_adapter_has_a_state(offload):
+    model = add_lora(tiny()[0], rank=4, alpha=8.0, targets="all-linear", seed=0)
+    optimizer, _ = stepped(model, 1, offload=offload)
+    held = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+    assert held == sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -6,9 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
-from rlvr.train.batch import micro_batches, minibatches, pack, take, teaches
+from rlvr.train.batch import Work, cost, micro_batches, minibatches, pack, take, teaches
 from rlvr.types import Channel, Completion, Group, Message, Problem, ScoredGroup, Verdict
+from tests.tiny import tiny
 
 PACKING = {
     "baseline": "group_mean",
@@ -247,3 +249,20 @@ def test_gdpo_without_channels_takes_the_reward_for_the_only_one():
     advantages = pack(groups, **PACKING | {"baseline": "gdpo", "scale": "none"}).advantages_BC[:, 0]
     expected = torch.tensor([2.0, -1.0, -1.0]) / 3
     assert advantages.tolist() == pytest.approx((expected / expected.std()).tolist(), abs=1e-4)
+
+
+def test_the_cost_is_what_torch_counts():
+    """Of a group of three: linear layers, pairs and head, the pairs above the diagonal aside."""
+    model, _ = tiny()
+    prompt, completions = 5, [4, 1, 7]
+    work = Work.of(model.config)
+    with FlopCounterMode(display=False) as counter:
+        hidden = model.model(torch.zeros(1, 14, dtype=torch.long)).last_hidden_state[0]
+        model.lm_head(hidden[:12]).sum().backward()
+    found = counter.get_flop_counts()["Global"]
+    linear = sum(flops for kind, flops in found.items() if kind in (torch.ops.aten.mm, torch.ops.aten.addmm))
+    tokens, pairs = 5 + 3 + 0 + 6, 15 + (3 * 5 + 6) + 0 + (6 * 5 + 21)
+    assert linear == work.token * tokens + work.choice * 12
+    assert cost(prompt, completions, work) == work.token * tokens + work.pair * pairs + work.choice * 12
+    size = model.config
+    assert work.pair == 12 * size.num_hidden_layers * size.num_attention_heads * size.head_dim
