@@ -27,7 +27,9 @@ SIMILAR = 0.7
 LEAST_BLOCK = 2**16
 """... once its block has so many query-key pairs: smaller ones cost more in calls than they save."""
 MASK_ELEMENTS = 2**25
-"""Largest mask of a block; beyond it whole sequences attend, which needs none, prompts once a completion."""
+"""Largest mask of a block; beyond it whole sequences attend, which need none."""
+CAUSAL_BLOCK = 512
+"""Kernels skip what lies above the diagonal in blocks of about so many keys."""
 ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 0.1}
 """How far, relative to their size, hidden states may be off by the order of sums alone."""
 LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
@@ -134,10 +136,8 @@ def _blocks(
     completing = seats.kept_B.nonzero()[:, 0]
     by_length = completing[seats.kept_B[completing].argsort(descending=True, stable=True)]
     parts = _similar(by_length, seats)
-    largest = max((len(p) * int(seats.kept_B[p].max()) * _keys(p, seats) for p in parts), default=0)
-    is_split = len(first_P) < len(seats.asked_B) and largest <= MASK_ELEMENTS
     none_B = torch.zeros_like(seats.asked_B)
-    if is_split:
+    if _splits(seats, first_P, parts):
         prompts = first_P[seats.asked_B[first_P].argsort(descending=True, stable=True)]
         given = [(prompts, none_B, seats.asked_B)]
         given += [(part, seats.asked_B, seats.asked_B + seats.kept_B) for part in parts]
@@ -155,8 +155,22 @@ def _blocks(
     return blocks, outputs_N
 
 
-def _keys(rows: torch.Tensor, seats: _Seats) -> int:
-    return int((seats.asked_B + seats.kept_B)[rows].max())
+def _splits(seats: _Seats, first_P: torch.Tensor, parts: list[torch.Tensor]) -> bool:
+    """Whether prompts attend by themselves, once, and completions look at them through a mask.
+
+    Else whole sequences attend: a prompt once for each completion, but of a long square only half.
+    """
+    whole_B = seats.asked_B + seats.kept_B
+    if len(first_P) == len(whole_B):
+        return False
+    masks = [len(p) * int(seats.kept_B[p].max()) * int(whole_B[p].max()) for p in parts]
+    split = _pairs(seats.asked_B[first_P]) + int((seats.kept_B * whole_B).sum())
+    return split < _pairs(whole_B) and max(masks, default=0) <= MASK_ELEMENTS
+
+
+def _pairs(lengths: torch.Tensor) -> int:
+    """Query-key pairs that a kernel computes of causal squares: of small ones all."""
+    return int((lengths.square() // torch.where(lengths > CAUSAL_BLOCK, 2, 1)).sum())
 
 
 def _similar(by_length: torch.Tensor, seats: _Seats) -> list[torch.Tensor]:

@@ -179,6 +179,21 @@ def test_in_bfloat16_it_is_off_by_no_more_than_padding_is(name):
         assert torch.nn.functional.cosine_similarity(flat, exact, dim=0) > 0.98, said.__name__
 
 
+@pytest.mark.parametrize(
+    ("prompt", "completion", "shapes"),
+    [
+        (900, 40, [(1, 900, 900), (4, 39, 944)]),  # a long prompt attends once
+        (20, 900, [(4, 919, 919)]),  # a short one costs less than a mask over all pairs
+    ],
+)
+def test_attention_takes_the_form_that_computes_fewer_pairs(prompt, completion, shapes):
+    ids = torch.zeros(4, prompt + completion, dtype=torch.long)
+    asked, lengths = torch.full((4,), prompt), torch.full((4,), prompt + completion)
+    layout = packing.lay_out(ids, asked, lengths, torch.zeros(4, dtype=torch.long), torch.float32)
+    assert [(*block.queries_BQ.shape, block.keys_BK.shape[1]) for block in layout.blocks] == shapes
+    assert len(layout.ids_N) == prompt + 4 * (completion - 1)
+
+
 def test_no_token_is_computed_twice_and_none_is_padding():
     """Prompts once, completions without their last tokens: 7 + 3 + 5 of prompts."""
     model, _ = tiny()

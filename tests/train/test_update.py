@@ -161,6 +161,29 @@ def test_micro_batches_change_no_parameter(start, preset, tokens, packed):
     assert distance(whole, split) < 1e-6
 
 
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
+@pytest.mark.parametrize(
+    ("preset", "minibatches", "passes", "of_reference"),
+    [
+        ("default", 1, 1, 0),  # the old policy is the current one: nothing is computed beforehand
+        ("default", 2, 3, 0),
+        ("grpo", 1, 1, 1),  # k3 towards the reference
+        ("rloo", 1, 2, 1),  # its KL is a reward, known before the update
+    ],
+)
+def test_log_probabilities_are_computed_no_oftener_than_needed(
+    start, preset, minibatches, passes, of_reference, packed
+):
+    model, groups = start
+    own, reference = copy.deepcopy(model), tiny(seed=1)[0].requires_grad_(False)
+    calls = []
+    for name, one in (("policy", own), ("reference", reference)):
+        one.model.register_forward_hook(lambda *_, name=name: calls.append(name))
+    after(own, groups, loss(preset), minibatches=minibatches, reference=reference, packed=packed)
+    assert calls.count("policy") == passes
+    assert calls.count("reference") == of_reference
+
+
 def test_two_minibatches_are_two_updates_and_are_clipped(start):
     model, groups = start
     narrow = loss(clip_low=1e-4, clip_high=1e-4)
