@@ -62,15 +62,15 @@ def pack(
         known = (~rewards_B.isnan()).long()
         counts_B &= torch.zeros(len(groups), dtype=torch.long).index_add(0, group_B, known)[group_B] > 1
     columns = int(completion_lengths_B.max()) if rows else 1
-    inside_BC = torch.arange(columns) < completion_lengths_B[:, None]
-    mask_BC = inside_BC & counts_B[:, None]
+    mask_BC = (torch.arange(columns) < completion_lengths_B[:, None]) & counts_B[:, None]
+    tokens_B = mask_BC.sum(-1)
     if baseline == "gdpo":
         advantages_B = channel_advantages(*_earned(groups, rewards_B), group_B, epsilon=epsilon, ranks=ranks)
     else:
         advantages_B = group_advantages(
             rewards_B,
             group_B,
-            mask_BC.sum(-1),
+            tokens_B,
             baseline=baseline,
             scale=scale,
             epsilon=epsilon,
@@ -81,11 +81,9 @@ def pack(
     advantages_BC = advantages_B[:, None] * mask_BC
     if push_below is not None:
         start_B = rewards_B - group_advantages(
-            rewards_B, group_B, mask_BC.sum(-1), baseline=baseline, scale="none", epsilon=epsilon
+            rewards_B, group_B, tokens_B, baseline=baseline, scale="none", epsilon=epsilon
         )
-        factor_B = group_factors(
-            rewards_B, group_B, mask_BC.sum(-1), scale=scale, epsilon=epsilon, ranks=ranks
-        )
+        factor_B = group_factors(rewards_B, group_B, tokens_B, scale=scale, epsilon=epsilon, ranks=ranks)
         states = [known for g in groups for known in g.states or ((),) * len(g.rewards)]
         changes_BC = value_changes(start_B, rewards_B, states, mask_BC.shape[1])
         stepwise_BC = mask_BC & torch.tensor([bool(known) for known in states], dtype=torch.bool)[:, None]
