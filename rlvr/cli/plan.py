@@ -126,8 +126,9 @@ def _row(row: Forecast, assumed: Assumed) -> dict[str, Any]:
         },
         "kv_cache_bytes": max(round(kv_bytes(work)), 0),
         "sequences_at_once": fitting(work),
-        "micro_batches": work.micro_batches * work.recipe.optim.minibatches,
-        "micro_batch_sequences": work.rows,
+        "micro_batches": work.micro.count * work.recipe.optim.minibatches,
+        "micro_batch_sequences": work.micro.rows,
+        "micro_batch_tokens": work.micro.tokens,
         "tokens_a_step": row.tokens,
         "seconds": {
             "sample": pace.sample,

@@ -102,7 +102,7 @@ def _values(work: Work, key: str) -> Iterator[Any]:
     recipe, vllm = work.recipe, work.recipe.vllm
     has_vllm = work.engine != "hf" and (work.samples_here or work.server_gpus > 0)
     if key == "optim.micro_batch_tokens":
-        yield from _halved(min(recipe.optim.micro_batch_tokens, work.rows * work.length), work.length)
+        yield from _halved(min(recipe.optim.micro_batch_tokens, work.micro.tokens), work.length)
     if key == "sampling.batch_size":
         yield from _halved(recipe.sampling.batch_size, recipe.sampling.group_size)
     if key == "model.gradient_checkpointing" and not recipe.model.gradient_checkpointing:

@@ -20,6 +20,8 @@ CHUNK_ELEMENTS = 2**26
 """Logits in float32 that exist at once (rlvr/policy/logprobs.py)."""
 CDF_ELEMENTS = 2**24
 """Logits that the hf engine draws from at once (rlvr/rollout/sample.py)."""
+MASK_ELEMENTS = 2**25
+"""Largest mask of packed attention (rlvr/policy/packing.py)."""
 PREFILL_TOKENS = 16_384
 """Prompt tokens that it reads at once (rlvr/rollout/hf.py)."""
 PROCESS = {True: 0.5 * GIB, False: 1.0 * GIB}
@@ -178,13 +180,45 @@ def _kept(work: Work) -> float:
     inputs = 2 * b * shape.hidden * full  # what the projections read, under a norm each
     if shape.family.has_head_norms:
         norms += (4 + rest * full) * (shape.queries + shape.keys)
-    attention = b * (2 * shape.queries + 2 * shape.keys) + 4 * shape.heads
     if shape.sparse_layers:
         outer = 2 * b * shape.hidden if full else b * shape.hidden
         mlp = shape.chosen * (outer + (4 if full else 3) * b * shape.expert_mlp + 32) + 4 * shape.experts
     else:
         mlp = (4 if full else 3) * b * shape.mlp
-    return norms + inputs + attention + mlp + _kept_by_adapters(work)
+    output = b * shape.queries  # what the last projection of the attention reads
+    return norms + inputs + output + mlp + _kept_by_adapters(work)
+
+
+def _kept_by_attention(work: Work) -> float:
+    """Bytes that backward keeps of one layer's packed attention (rlvr/policy/packing.py).
+
+    Prompts attend among themselves.  Completions look at their prompts' keys too, one copy each, under a mask
+    that makes keys and values as many as queries; where it would be too large, whole sequences attend.
+    """
+    shape, b, micro = work.shape, work.width, work.micro
+    added = max(work.completion - 1, 1)
+    token = b * (2 * shape.queries + 2 * shape.keys) + 4 * shape.heads
+    if not _is_masked(work):
+        return micro.rows * (work.prompt + added) * token
+    made = added * (2 * b * shape.queries + 4 * shape.heads)
+    return micro.prompts * work.prompt * token + micro.rows * (made + 2 * b * shape.queries * _seen(work))
+
+
+def _seen(work: Work) -> int:
+    """Keys of a completion and its prompt, in whole eights."""
+    return -(-(work.prompt + work.completion - 1) // 8) * 8
+
+
+def _is_masked(work: Work) -> bool:
+    size = work.micro.rows * (work.completion - 1) * _seen(work)
+    return work.micro.rows > work.micro.prompts and size <= MASK_ELEMENTS
+
+
+def _masks(work: Work) -> float:
+    """The mask, and the places that attention gathers from: once for all layers."""
+    rows, added, seen = work.micro.rows, work.completion - 1, _seen(work)
+    places = 8 * (work.micro.tokens * 3 + rows * (2 * added + seen))
+    return places + (work.width * rows * added * seen if _is_masked(work) else 0)
 
 
 def _kept_by_adapters(work: Work) -> float:
@@ -215,17 +249,17 @@ def _unsharded(work: Work, *, backward: bool) -> float:
 
 def _head_rows(work: Work) -> tuple[int, int]:
     """(completion tokens of a micro-batch, those whose logits exist at once)."""
-    tokens = work.rows * work.completion
+    tokens = work.micro.rows * work.completion
     return tokens, min(tokens, max(1, CHUNK_ELEMENTS // work.shape.vocabulary))
 
 
 def _look(work: Work) -> list[Parts]:
     """The moments of a pass without gradients."""
     tokens, at_once = _head_rows(work)
-    whole = work.rows * work.length
+    whole = work.micro.tokens
     base = {"gathered layers": _unsharded(work, backward=False)}
     return [
-        base | {"a layer's work": whole * _transient(work)},
+        base | {"a layer's work": whole * _transient(work) + _kept_by_attention(work) + _masks(work)},
         base
         | {
             "hidden states": work.width * work.shape.hidden * (whole + tokens),
@@ -238,16 +272,21 @@ def _update(work: Work) -> list[Parts]:
     """The moments of one optimizer update at which memory may be fullest."""
     shape, b = work.shape, work.width
     tokens, at_once = _head_rows(work)
-    whole = work.rows * work.length
-    kept = whole * _kept(work)
+    whole = work.micro.tokens
+    kept = whole * _kept(work) + _kept_by_attention(work)
     saved = shape.layers * kept
     backward = whole * b * _backward_width(work)
     again_kept = 0.0
     if work.recipe.model.gradient_checkpointing:
         saved, again_kept = shape.layers * whole * b * shape.hidden, kept
-    last = whole * shape.hidden * (4 + (2 - work.has_lora) * b) + tokens * (b * shape.hidden + LOSS_BYTES)
+    masks = _masks(work)
+    last = (
+        masks
+        + whole * shape.hidden * (4 + (2 - work.has_lora) * b)
+        + tokens * (b * shape.hidden + LOSS_BYTES)
+    )
     gradients = work.trained_bytes / work.ranks
-    before = gradients if work.micro_batches > 1 else 0
+    before = gradients if work.micro.count > 1 else 0
     head_gradient = 0 if work.has_lora else b * shape.embedding
     gathered = {"gathered layers": _unsharded(work, backward=True)}
     first = gathered | {"gradients": before, "activations": saved + last}
@@ -260,7 +299,7 @@ def _update(work: Work) -> list[Parts]:
         gathered
         | {
             "gradients": before + (0 if before else head_gradient),
-            "activations": saved,
+            "activations": saved + masks,
             "a layer's work": again_kept + backward,
         },
         gathered

@@ -63,11 +63,12 @@ def forward_flops(shape: Shape, tokens: float, heads: float, context: float) -> 
 def pace(work: Work, assumed: Assumed) -> Pace:
     """The times of a step whose completions have their mean length."""
     length = work.prompt + work.mean_completion
-    tokens = work.rank_sequences * length
+    prompts = work.rank_sequences / work.recipe.sampling.group_size
+    tokens = prompts * work.prompt + work.rank_sequences * work.mean_completion  # packed: a prompt once
     heads = work.rank_sequences * work.mean_completion
     forward = forward_flops(work.shape, tokens, heads, length / 2)
     compute = work.gpu.flops[work.recipe.model.dtype] * assumed.mfu
-    passes = work.micro_batches * work.recipe.optim.minibatches
+    passes = work.micro.count * work.recipe.optim.minibatches
     gather = _gather_s(work, assumed) * passes
     own = assumed.layer_s * work.shape.layers * passes
     # Backward: gradients of what is read and of the weights; an adapter needs only the first.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import ceil
+from typing import NamedTuple
 
 from rlvr.algo.choices import Loss
 from rlvr.plan.gpus import Gpu
@@ -13,6 +14,19 @@ from rlvr.recipe.schema import Recipe
 BYTES = {"float32": 4, "bfloat16": 2}
 PROMPT = 256
 """Tokens of a prompt, where nobody says how many."""
+
+
+class Micro(NamedTuple):
+    """The largest micro-batch, and how many there are."""
+
+    prompts: int
+    """Prompts in it, each once."""
+    rows: int
+    """Completions in it."""
+    tokens: int
+    """Tokens that pass through the layers."""
+    count: int
+    """Micro-batches of one optimizer update."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,19 +109,21 @@ class Work:
         return ceil(self.recipe.optim.problems_per_step / self.ranks) * self.recipe.sampling.group_size
 
     @property
-    def update_sequences(self) -> int:
-        """Completions of one optimizer update there."""
-        return ceil(self.rank_sequences / self.recipe.optim.minibatches)
+    def update_groups(self) -> int:
+        """Groups of one optimizer update there."""
+        return ceil(ceil(self.recipe.optim.problems_per_step / self.ranks) / self.recipe.optim.minibatches)
 
     @property
-    def rows(self) -> int:
-        """Sequences of full length in one micro-batch."""
-        return min(max(1, self.recipe.optim.micro_batch_tokens // self.length), self.update_sequences)
-
-    @property
-    def micro_batches(self) -> int:
-        """Forward and backward passes of one optimizer update, all completions of full length."""
-        return ceil(self.update_sequences / self.rows)
+    def micro(self) -> Micro:
+        """A micro-batch of completions of full length, as rlvr/train/batch.py packs them."""
+        size, budget = self.recipe.sampling.group_size, self.recipe.optim.micro_batch_tokens
+        added = max(self.completion - 1, 1)  # a completion's last token predicts nothing
+        group = self.prompt + size * added
+        if group <= budget:
+            prompts = min(budget // group, self.update_groups)
+            return Micro(prompts, prompts * size, prompts * group, ceil(self.update_groups / prompts))
+        rows = min(size, max(1, (budget - self.prompt) // added))
+        return Micro(1, rows, self.prompt + rows * added, self.update_groups * ceil(size / rows))
 
     @property
     def has_lora(self) -> bool:
