@@ -126,7 +126,7 @@ def _row(row: Forecast, assumed: Assumed) -> dict[str, Any]:
         },
         "kv_cache_bytes": max(round(kv_bytes(work)), 0),
         "sequences_at_once": fitting(work),
-        "micro_batches": work.micro.count * work.recipe.optim.minibatches,
+        "micro_batches": work.micro.passes * work.recipe.optim.minibatches,
         "micro_batch_sequences": work.micro.rows,
         "micro_batch_tokens": work.micro.tokens,
         "tokens_a_step": row.tokens,

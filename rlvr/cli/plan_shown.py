@@ -60,7 +60,7 @@ def _cells(row: Forecast, phases: Sequence[str]) -> list[str]:
         *totals,
         _gib(max(kv_bytes(work), 0)),
         str(fitting(work)),
-        str(work.micro.count * work.recipe.optim.minibatches),
+        str(work.micro.passes * work.recipe.optim.minibatches),
         *(
             _number(seconds) if fitting(work) else "-"
             for seconds in (pace.sample, pace.logprobs + pace.update, pace.step, row.run_s / 3600)

@@ -286,7 +286,7 @@ def _update(work: Work) -> list[Parts]:
         + tokens * (b * shape.hidden + LOSS_BYTES)
     )
     gradients = work.trained_bytes / work.ranks
-    before = gradients if work.micro.count > 1 else 0
+    before = gradients if work.micro.passes > 1 else 0
     head_gradient = 0 if work.has_lora else b * shape.embedding
     gathered = {"gathered layers": _unsharded(work, backward=True)}
     first = gathered | {"gradients": before, "activations": saved + last}

@@ -68,7 +68,7 @@ def pace(work: Work, assumed: Assumed) -> Pace:
     heads = work.rank_sequences * work.mean_completion
     forward = forward_flops(work.shape, tokens, heads, length / 2)
     compute = work.gpu.flops[work.recipe.model.dtype] * assumed.mfu
-    passes = work.micro.count * work.recipe.optim.minibatches
+    passes = work.micro.passes * work.recipe.optim.minibatches
     gather = _gather_s(work, assumed) * passes
     own = assumed.layer_s * work.shape.layers * passes
     # Backward: gradients of what is read and of the weights; an adapter needs only the first.

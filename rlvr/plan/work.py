@@ -25,7 +25,7 @@ class Micro(NamedTuple):
     """Completions in it."""
     tokens: int
     """Tokens that pass through the layers."""
-    count: int
+    passes: int
     """Micro-batches of one optimizer update."""
 
 
