@@ -59,17 +59,21 @@ class Work:
         return ("hf" if self.gpu.is_cpu else "vllm_local") if name == "auto" else name
 
     @property
-    def server_gpus(self) -> int:
-        """GPUs that vLLM servers of this run have to themselves."""
+    def _serving(self) -> int:
+        """GPUs that this run's own vLLM servers want."""
         vllm = self.recipe.vllm
-        wanted = vllm.replicas * vllm.tensor_parallel
-        own = self.engine == "vllm_server" and not vllm.servers and wanted < self.gpus
-        return wanted if own and not self.gpu.is_cpu else 0
+        is_ours = self.engine == "vllm_server" and not vllm.servers and not self.gpu.is_cpu
+        return vllm.replicas * vllm.tensor_parallel if is_ours else 0
+
+    @property
+    def server_gpus(self) -> int:
+        """GPUs that they have to themselves: none where nothing would be left for the trainer."""
+        return self._serving if self._serving < self.gpus else 0
 
     @property
     def ranks(self) -> int:
-        """Trainer processes, one a device."""
-        return self.gpus - self.server_gpus
+        """Trainer processes, one a device, as rlvr/launch.py counts them."""
+        return max(1, self.gpus - self._serving)
 
     @property
     def samples_here(self) -> bool:

@@ -89,6 +89,9 @@ def test_servers_have_gpus_of_their_own():
     found = memory(made)
     assert "KV cache" in found["server"]
     assert "KV cache" not in found["sampling"]
+    shared = work(gpus=2, sampling={"engine": "vllm_server"}, vllm={"replicas": 2})
+    assert (shared.ranks, shared.server_gpus, shared.samples_here) == (1, 0, True)
+    assert "KV cache" in memory(shared)["update"], "servers do not sleep"
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
