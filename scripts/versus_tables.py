@@ -141,7 +141,7 @@ def floor(results: Results, task: dict[str, Any]) -> list[str]:
     head = ("phase", "GFLOP", "s at that rate", "GB", "s at that rate", "floor s", "took s", "distance")
     words = (
         f"A step of {tokens:,.0f} sampled tokens behind {task['problems']} prompts of {prompt:.0f}; measured "
-        f"in this run on {task['threads']} of the cores: {rate / 1e9:.0f} GFLOP/s (float32 products of 1024 x "
+        f"in this run on {task['threads']} cores: {rate / 1e9:.0f} GFLOP/s (float32 products of 1024 x "
         f"1024), {bandwidth / 1e9:.1f} GB/s (copies of 256 MiB, read and written)."
     )
     return [words, "", *markdown(head, rows)]
