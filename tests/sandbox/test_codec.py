@@ -136,10 +136,10 @@ def test_subclasses_leave_their_methods_behind():
     ],
 )
 def test_what_cannot_be_made_is_refused_quickly(message):
-    started = clock.monotonic()
+    started = clock.process_time()
     with pytest.raises(CodecError):
         decode(json.dumps(message).encode(), adopt)
-    assert clock.monotonic() - started < 2
+    assert clock.process_time() - started < 2
 
 
 def test_depth_and_size_are_bounded():

@@ -36,7 +36,7 @@ def test_the_reference_says_what_is_expected_and_the_row_which_types(sandbox):
     verdict = code(fenced(RIGHT), plus(), sandbox)
     assert (verdict.status, verdict.why[:12]) == ("right", "4 tests pass"), verdict.why
     wrong = code(fenced("def f(t): return 4.0 if len(t) == 2 else 2 * t[0] / 3"), plus(), sandbox)
-    assert "f(()): got IndexError" in wrong.why
+    assert "f(()): it raised IndexError" in wrong.why
     assert "expected 0.0" in wrong.why
     assert code(fenced("def f(t): return 4.0"), plus(), sandbox, score="fraction").score == 0.25
 
