@@ -1,8 +1,10 @@
 """The checkout as text and syntax: its modules, what they import, the files in it."""
 
 import ast
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +12,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+TINY = ["run.steps=2", "warm_start.steps=20", "optim.problems_per_step=4", "eval.limit=8"]
+"""Settings of a run of two small steps."""
 
 
 @dataclass(frozen=True)
@@ -140,3 +144,17 @@ def copy_to(folder: Path) -> None:
         target = folder / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
+
+
+def script(name: str | Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script from another folder, without a person."""
+    outside = {k: v for k, v in os.environ.items() if k not in ("RLVR_VENV", "PYTHON")}
+    return subprocess.run(
+        [str(name), *map(str, arguments)],
+        cwd="/",
+        env=outside | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )

@@ -31,6 +31,7 @@ from rlvr.runs.folder import RunFolder
 from rlvr.runs.manifest import build_manifest, read_manifest, write_manifest
 from rlvr.runs.reader import read_metrics
 from rlvr.runs.writer import Record, Silence, note_end
+from rlvr.sandbox.offer import Offer
 from rlvr.train import resume as resumes
 from rlvr.train.clock import Clock, meter_of
 from rlvr.train.course import Course
@@ -82,9 +83,7 @@ def open_run(
     cores = max(1, (os.cpu_count() or 1) // world.beside)
     torch.set_num_threads(recipe.run.threads or cores)
     data = _data(loaded, environment_data_dir)
-    audits = [recipe.audit.verifier] if recipe.audit else []
-    verifiers = [*recipe.verifier, *audits, *(held_out.verifier for held_out in data.benchmarks)]
-    sandbox = build.sandbox([(v, base_dir) for v in verifiers], recipe.sandbox, unsafe=unsafe, tell=tell)
+    sandbox = _sandbox(loaded, data, unsafe, tell)
     measured = [(held.benchmark.name, held.benchmark.prompt, held.source) for held in data.benchmarks]
     notes = trained_on(data.source, recipe.problems.prompt, measured)
     restored = world.lead(lambda: _restored(resume, data, notes, stack)) if resume is not None else None
@@ -145,6 +144,13 @@ def open_run(
         saved=state.name if restored else "",
     )
     return run, state
+
+
+def _sandbox(loaded: Loaded, data: Data, unsafe: bool, tell: Tell) -> Offer:
+    recipe, base_dir = loaded.recipe, loaded.path.parent.resolve()
+    audits = [recipe.audit.verifier] if recipe.audit else []
+    verifiers = [*recipe.verifier, *audits, *(held_out.verifier for held_out in data.benchmarks)]
+    return build.sandbox([(v, base_dir) for v in verifiers], recipe.sandbox, unsafe=unsafe, tell=tell)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
