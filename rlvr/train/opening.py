@@ -75,9 +75,9 @@ def open_run(
 ) -> tuple[Run, State]:
     """Everything a run needs, and where it stands; its lock and engine are let go when `stack` unwinds.
 
-    A new run's folder is made last: a recipe, data or model that is wrong leaves nothing behind.  `tell`
-    hears what the engine waits for until then.  `unsafe` lets verifiers run programs without walls.  Of the
-    ranks in `world` all load model and data, and the first one touches the folder.
+    A new run's folder is made last: what is wrong leaves nothing behind.  `tell` hears what the engine waits
+    for until then.  `unsafe` lets verifiers run programs without walls.  All ranks in `world` load model and
+    data; the first one touches the folder.
     """
     recipe, base_dir = loaded.recipe, loaded.path.parent.resolve()
     cores = max(1, (os.cpu_count() or 1) // world.beside)
@@ -103,18 +103,15 @@ def open_run(
             or _new_folder(loaded, data, model, sandbox.words, world, stack)
         )
     )
-    voice.record = record = world.lead_or(
-        lambda: Record(folder, state.step if restored else None, state.warm_step), Silence
-    )
+    first = state.step if restored else None
+    voice.record = record = world.lead_or(lambda: Record(folder, first, state.warm_step), Silence)
     drawers = 1 if engine.name == "vllm_server" else world.count  # the first rank alone asks servers
     pace = pace_of(model, engine.name, record, notes, ranks=world.count, drawers=drawers)
     clock = Clock(meter_of(model.device, notes))
     for note in [*(notes if world.leads else ()), *voice.said]:
         record.note(note)
     course = world.lead(lambda: _course(recipe, folder))
-    whole = model
-    if world.count > 1:
-        model = shard(copy.deepcopy(whole), world)
+    whole, model = model, shard(copy.deepcopy(model), world) if world.count > 1 else model
     if world.hearts is not None:
         world.hearts.doing, world.hearts.ending = (lambda: record.doing), partial(_lost, folder, tell)
     run = Run(
