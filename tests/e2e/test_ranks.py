@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from rlvr.runs.reader import read_manifest, read_rollouts, read_status
-from tests.e2e.running import checkpoints, in_phase, leftovers, running, settings, small, train_rows
+from tests.e2e.running import PLUGINS, checkpoints, in_phase, leftovers, running, settings, small, train_rows
 from tests.tiny import saved
 
 pytestmark = pytest.mark.slow
@@ -98,6 +98,41 @@ def test_adapters_are_shared_too(tmp_path):
     }
     runs = [trained(tmp_path, ranks, **lora, run__steps=2) for ranks in (1, 2)]
     check_same(runs[1], runs[0], "model/adapter_model.safetensors", steps=2)
+
+
+PRACTICES = {
+    "greedy completions": {"algorithm__preset": "remax"},
+    "continuations": {
+        "algorithm__credit": "segment_mc",
+        "algorithm__segment_probability": 1,
+        "algorithm__credit_tokens_share": 0.5,
+    },
+    "dropping, curriculum and replay": {
+        "algorithm__zero_variance": "drop",
+        "algorithm__oversample": 3,
+        "problems__limit": 60,
+        "problems__curriculum__band": "[0.2, 0.9]",
+        "sampling__replay__share": 0.25,
+        "verifier": f"{PLUGINS}:one_in_five",
+    },
+    "an audit and a reference": {
+        "audit__name": f"{PLUGINS}:one_in_five",
+        "audit__share": 0.5,
+        "algorithm__kl": "k3",
+        "algorithm__kl_coef": 0.01,
+        "algorithm__kl_refresh": 2,
+    },
+    "a warm start": {
+        "warm_start": "{steps: 9, batch_size: 7, save_every: 4, optimizer: adamw}",
+        "optim__micro_batch_tokens": 200,
+    },
+}
+
+
+@pytest.mark.parametrize("practice", PRACTICES)
+def test_whatever_is_practised_is_shared(tmp_path, practice):
+    runs = [trained(tmp_path, ranks, **PRACTICES[practice], run__steps=3) for ranks in (1, 2)]
+    check_same(runs[1], runs[0], steps=3)
 
 
 DEADLINE_S = 20
