@@ -105,12 +105,10 @@ def open_run(
     )
     first = state.step if restored else None
     voice.record = record = world.lead_or(lambda: Record(folder, first, state.warm_step), Silence)
-    drawers = 1 if engine.name == "vllm_server" else world.count  # the first rank alone asks servers
-    pace = pace_of(model, engine.name, record, notes, ranks=world.count, drawers=drawers)
+    pace = pace_of(model, engine.name, record, notes, ranks=world.count)
     clock = Clock(meter_of(model.device, notes))
     for note in [*(notes if world.leads else ()), *voice.said]:
         record.note(note)
-    course = world.lead(lambda: _course(recipe, folder))
     whole, model = model, shard(copy.deepcopy(model), world) if world.count > 1 else model
     if world.hearts is not None:
         world.hearts.doing, world.hearts.ending = (lambda: record.doing), partial(_lost, folder, tell)
@@ -126,7 +124,7 @@ def open_run(
         tokenizer=tokenizer,
         renderer=renderer,
         lexicon=build.lexicon(recipe.pivots, tokenizer),
-        course=course,
+        course=world.lead(lambda: _course(recipe, folder)),
         engine=engine,
         source=data.source,
         worked=data.worked,
@@ -137,7 +135,7 @@ def open_run(
         practice=practice,
         clock=clock,
         pace=pace,
-        world=replace(world, listening=signals.heard, drawers=drawers),
+        world=replace(world, listening=signals.heard, drawers=pace.drawers),
         saved=state.name if restored else "",
     )
     return run, state

@@ -70,9 +70,7 @@ class Pace:
         }
 
 
-def pace_of(
-    model: Any, engine: str, record: Record | Silence, notes: list[str], *, ranks: int, drawers: int
-) -> Pace:
+def pace_of(model: Any, engine: str, record: Record | Silence, notes: list[str], *, ranks: int) -> Pace:
     """How fast the run could be: the rate is the manifest's, where that has one of the same device."""
     shape = Shape.of(model)
     if shape is None:
@@ -80,6 +78,7 @@ def pace_of(
     found = peak_of(model.device, model.dtype)
     peak = Peak(record.peak(found.flops_per_s, found.source), found.source)
     samples_here = engine != "vllm_server"
+    drawers = ranks if samples_here else 1  # the first rank alone asks servers
     return Pace(shape=shape, peak=peak, samples_here=samples_here, ranks=ranks, drawers=drawers)
 
 

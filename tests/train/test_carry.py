@@ -111,7 +111,8 @@ def test_stragglers_join_the_next_step_and_every_problem_is_taken_once():
         for serial, group in zip(serials(taken), taken.groups, strict=True):
             was_carried = before is not None and serial in before.carried
             begun = {completion.version[0] for completion in group.group.completions}
-            assert begun == {step - 1} if was_carried else begun == {step}
+            # What is carried may have waited for a free slot until now.
+            assert begun <= ({step - 1, step} if was_carried else {step})
             assert len(group.group.completions) == len(group.rewards) == 4
             late[was_carried] += 1
         if before is not None:
