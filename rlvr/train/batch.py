@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import fields
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -14,6 +13,7 @@ from rlvr.algo.advantages import UNCOMPARED, group_advantages, group_factors
 from rlvr.algo.channels import channel_advantages
 from rlvr.algo.ranks import ALONE, Ranks
 from rlvr.algo.states import value_changes
+from rlvr.policy.flops import Shape
 from rlvr.types import Batch, ScoredGroup
 
 
@@ -162,57 +162,20 @@ def minibatches(batch: Batch, count: int, ranks: Ranks = ALONE) -> list[torch.Te
     return [torch.isin(batch.group_B, part).nonzero()[:, 0] for part in parts]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """FLOPs of a forward and backward pass, three times the forward's; elementwise work is left out."""
-
-    token: float
-    """Of each token in the layers' matrices: 6 x their active parameters."""
-    pair: float
-    """Of each query-key pair, all layers together: 12 x layers x heads x head width."""
-    choice: float
-    """Of each completion token in the output head: 6 x vocabulary x hidden size."""
-
-    @classmethod
-    def of(cls, config: Any) -> Work:
-        """From a model's configuration: query, key, value, output and a gated MLP (of the active experts)."""
-        c = config.get_text_config()
-        heads = getattr(c, "num_attention_heads", None) or 1
-        width = getattr(c, "head_dim", None) or c.hidden_size // heads
-        kv_heads = getattr(c, "num_key_value_heads", None) or heads
-        attention = 2 * c.hidden_size * width * (heads + kv_heads)
-        inner = getattr(c, "intermediate_size", None) or 4 * c.hidden_size
-        if experts := getattr(c, "num_experts_per_tok", None):
-            inner = experts * (getattr(c, "moe_intermediate_size", None) or inner)
-        return cls(
-            token=6.0 * c.num_hidden_layers * (attention + 3 * c.hidden_size * inner),
-            pair=12.0 * c.num_hidden_layers * heads * width,
-            choice=6.0 * c.vocab_size * c.hidden_size,
-        )
-
-
-def cost(prompt: int, completions: Sequence[int], work: Work) -> float:
-    """FLOPs of training on a group, packed: a prompt and its completions, in tokens.
-
-    token * (p + sum e) + pair * (p (p + 1) / 2 + sum (e p + e (e + 1) / 2)) + choice * sum c
-    with e = c - 1, as a completion's last token predicts nothing.
-    """
-    kept = [max(c - 1, 0) for c in completions]
-    pairs = prompt * (prompt + 1) / 2 + sum(e * prompt + e * (e + 1) / 2 for e in kept)
-    return work.token * (prompt + sum(kept)) + work.pair * pairs + work.choice * sum(completions)
-
-
 def deal(
-    groups: Sequence[ScoredGroup], count: int, *, rank: int, ranks: int, work: Work
+    groups: Sequence[ScoredGroup], count: int, *, rank: int, ranks: int, shape: Shape | None
 ) -> tuple[list[ScoredGroup], list[int]]:
     """This rank's groups of a step of `count` updates, and the update that each belongs to.
 
-    An update has the groups that it has on one rank; they are dealt so that ranks have equal `cost`, the
-    dearest first to whoever has least.
+    An update has the groups that it has on one rank; they are dealt so that ranks have equal work, most first
+    to whoever has least: FLOPs of the model's `shape`, linear and quadratic, or tokens where it has none.
     """
-    costs = [
-        cost(len(g.group.prompt_ids), [len(c.token_ids) for c in g.group.completions], work) for g in groups
-    ]
+
+    def cost(group: ScoredGroup) -> float:
+        prompt, made = len(group.group.prompt_ids), [len(c.token_ids) for c in group.group.completions]
+        return shape.update(prompt, made) if shape else float(prompt + sum(made))
+
+    costs = [cost(group) for group in groups]
     own: list[tuple[int, int]] = []
     for number, part in enumerate(torch.tensor_split(torch.arange(len(groups)), min(count, len(groups)))):
         loads = [0.0] * ranks

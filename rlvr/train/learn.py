@@ -9,7 +9,7 @@ import torch
 from rlvr import build
 from rlvr.algo.pivots import marks
 from rlvr.policy import optim
-from rlvr.train.batch import Work, deal, pack
+from rlvr.train.batch import deal, pack
 from rlvr.train.run import Run, State
 from rlvr.train.stream import Taken
 from rlvr.train.update import UpdateSettings, update
@@ -21,8 +21,8 @@ def learn(run: Run, state: State, taken: Taken) -> dict[str, float]:
     if not taken.kept:
         return {}
     world, ranks = run.world, run.ranks
-    work = Work.of(run.model.config)
-    own, updates = deal(taken.kept, spec.minibatches, rank=world.rank, ranks=world.count, work=work)
+    shape = run.pace.shape
+    own, updates = deal(taken.kept, spec.minibatches, rank=world.rank, ranks=world.count, shape=shape)
     batch = pack(
         own,
         baseline=algorithm.baseline,

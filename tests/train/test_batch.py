@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
 
-from rlvr.train.batch import Work, cost, micro_batches, minibatches, pack, take, teaches
+from rlvr.policy.flops import Shape
+from rlvr.train.batch import deal, micro_batches, minibatches, pack, take, teaches
 from rlvr.types import Channel, Completion, Group, Message, Problem, ScoredGroup, Verdict
 from tests.tiny import tiny
 
@@ -251,18 +251,20 @@ def test_gdpo_without_channels_takes_the_reward_for_the_only_one():
     assert advantages.tolist() == pytest.approx((expected / expected.std()).tolist(), abs=1e-4)
 
 
-def test_the_cost_is_what_torch_counts():
-    """Of a group of three: linear layers, pairs and head, the pairs above the diagonal aside."""
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_groups_are_dealt_once_each_and_by_their_work(ranks):
     model, _ = tiny()
-    prompt, completions = 5, [4, 1, 7]
-    work = Work.of(model.config)
-    with FlopCounterMode(display=False) as counter:
-        hidden = model.model(torch.zeros(1, 14, dtype=torch.long)).last_hidden_state[0]
-        model.lm_head(hidden[:12]).sum().backward()
-    found = counter.get_flop_counts()["Global"]
-    linear = sum(flops for kind, flops in found.items() if kind in (torch.ops.aten.mm, torch.ops.aten.addmm))
-    tokens, pairs = 5 + 3 + 0 + 6, 15 + (3 * 5 + 6) + 0 + (6 * 5 + 21)
-    assert linear == work.token * tokens + work.choice * 12
-    assert cost(prompt, completions, work) == work.token * tokens + work.pair * pairs + work.choice * 12
-    size = model.config
-    assert work.pair == 12 * size.num_hidden_layers * size.num_attention_heads * size.head_dim
+    shape = Shape.of(model)
+    groups = made([(5, [(length, 1.0, "stop"), (1, 0.0, "stop")]) for length in (40, 3, 90, 7, 20, 21, 60)])
+    costs = [shape.update(5, [len(c.token_ids) for c in g.group.completions]) for g in groups]
+    dealt = [deal(groups, 2, rank=rank, ranks=ranks, shape=shape) for rank in range(ranks)]
+    places = sorted(
+        (groups.index(g), number) for own, numbers in dealt for g, number in zip(own, numbers, strict=True)
+    )
+    assert places == [(index, int(index > 3)) for index in range(7)], "as one rank has them"
+    for update in (0, 1):
+        loads = [
+            sum(costs[groups.index(g)] for g, number in zip(own, numbers, strict=True) if number == update)
+            for own, numbers in dealt
+        ]
+        assert max(loads) - min(loads) <= max(costs[:4] if update == 0 else costs[4:])
