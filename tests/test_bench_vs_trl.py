@@ -34,7 +34,7 @@ TASK = {
 
 
 def module(name):
-    found = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    found = importlib.util.spec_from_file_location(name, ROOT / "scripts" / "versus" / f"{name}.py")
     made = importlib.util.module_from_spec(found)
     found.loader.exec_module(made)
     return made
@@ -48,7 +48,7 @@ def bench(*arguments):
 def side(what, task, folder):
     path = folder / "task.json"
     path.write_text(json.dumps(task))
-    command = [sys.executable, str(ROOT / "scripts" / "rlvr_side.py"), what, str(path)]
+    command = [sys.executable, str(ROOT / "scripts" / "versus" / "rlvr_side.py"), what, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 

@@ -15,7 +15,7 @@ from step_clock import StepClock
 
 from rlvr.cli.app import answer, app
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT), str(ROOT / "verifiers")]
 
 import torch  # noqa: E402
