@@ -235,8 +235,10 @@ class VllmLocal:
 def _as_it_was(variables: dict[str, str]) -> Iterator[None]:
     """Start vLLM with `variables`, then put back what it changes in this process.
 
-    That is the environment, which children would inherit, random numbers and warnings.
+    That is the environment, which children would inherit, random numbers, warnings, and on a CPU a function
+    of torch that it disables.
     """
+    set_num_threads = torch.set_num_threads
     environment, temporary = dict(os.environ), tempfile.tempdir
     numbers = random.getstate(), np.random.get_state()
     os.environ.update(variables | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"})
@@ -254,6 +256,7 @@ def _as_it_was(variables: dict[str, str]) -> Iterator[None]:
         tempfile.tempdir = temporary
         random.setstate(numbers[0])
         np.random.set_state(numbers[1])
+        torch.set_num_threads = set_num_threads
 
 
 def _last_line(error: BaseException) -> str:
