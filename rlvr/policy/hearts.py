@@ -69,11 +69,30 @@ class Hearts:
         """
         until = time.monotonic() + 2 * SILENCE_S
         while time.monotonic() < until:
+            if self.is_cut_off:
+                return [rank for rank in self._hearts if rank != self._rank], self._cut_off()
             if silent := self._silent(SILENCE_S):
                 return silent, "; ".join(self._words(rank, "is gone") for rank in silent)
             time.sleep(BEAT_S / 2)
         busy = [rank for rank in self._hearts if rank != self._rank and not self._said(rank).get("waits")]
         return busy, "; ".join(self._words(rank, "keeps the others waiting") for rank in busy)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether this rank is the one that is lost: it does not reach what all of them meet at."""
+        return time.monotonic() - self._reached > SILENCE_S
+
+    @property
+    def may_record(self) -> bool:
+        """Whether this rank may write how the run ended: one that is cut off knows nothing of the others."""
+        return self._rank == 0 or not self.is_cut_off
+
+    def _cut_off(self) -> str:
+        return (
+            f"rank {self._rank} on {socket.gethostname()} has not reached the other ranks for "
+            f"{time.monotonic() - self._reached:.0f} s: the network to {self._place} is cut, or what runs "
+            "there has stopped"
+        )
 
     def speaker(self, lost: list[int]) -> int:
         """The rank that speaks for all but the lost."""
@@ -130,13 +149,8 @@ class Hearts:
             self._reached += stopped
             for heart in self._hearts.values():
                 heart.heard += stopped
-            away = time.monotonic() - self._reached
-            if away > self._deadline_s:
-                self._end(
-                    f"rank {self._rank} on {socket.gethostname()} has not reached the other ranks for "
-                    f"{away:.0f} s: the network to {self._place} is cut, or what runs there has stopped",
-                    self._rank,
-                )
+            if time.monotonic() - self._reached > self._deadline_s:
+                self._end(self._cut_off(), self._rank)
             elif silent := self._silent(self._deadline_s):
                 words = "; ".join(self._words(rank, "is lost") for rank in silent)
                 self._end(words, self.speaker(silent))

@@ -18,6 +18,7 @@ from rlvr import build
 from rlvr.errors import RecipeError
 from rlvr.policy import checkpoint
 from rlvr.policy import model as models
+from rlvr.policy.hearts import Hearts
 from rlvr.policy.parallel import ONE, World, shard
 from rlvr.problems.overlap import trained_on
 from rlvr.problems.prompts import Renderer
@@ -111,7 +112,8 @@ def open_run(
         record.note(note)
     whole, model = model, shard(copy.deepcopy(model), world) if world.count > 1 else model
     if world.hearts is not None:
-        world.hearts.doing, world.hearts.ending = (lambda: record.doing), partial(_lost, folder, tell)
+        world.hearts.doing = lambda: record.doing
+        world.hearts.ending = partial(_lost, world.hearts, folder, tell)
     run = Run(
         recipe=recipe,
         base_dir=base_dir,
@@ -273,10 +275,11 @@ def _new_folder(
     return folder
 
 
-def _lost(folder: RunFolder, tell: Tell, words: str) -> None:
+def _lost(hearts: Hearts, folder: RunFolder, tell: Tell, words: str) -> None:
     """Say that ranks are lost, where the record may be another's that is lost itself."""
     go_on = f"continue with: rlvr train --resume {folder.path}"
-    note_end(folder, words)
+    if hearts.may_record:
+        note_end(folder, words)
     tell(f"{words}\n{go_on}", lasting=True)
 
 

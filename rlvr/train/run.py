@@ -185,6 +185,6 @@ class Run:
             words = f"the ranks have lost each other: {str(error).splitlines()[0]}"
         parted = RankError(words)
         parted.teller = self.world.hearts.speaker(lost)
-        if parted.teller == self.world.rank:
+        if parted.teller == self.world.rank and self.world.hearts.may_record:
             note_end(self.folder, words)
         raise parted from error
