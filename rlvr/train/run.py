@@ -180,11 +180,12 @@ class Run:
         """After an error that may mean lost ranks: RankError, which one rank tells and records."""
         if self.world.hearts is None:
             return
-        lost, words = self.world.hearts.lost()
-        if not lost:
-            words = f"the ranks have lost each other: {str(error).splitlines()[0]}"
-        parted = RankError(words)
-        parted.teller = self.world.hearts.speaker(lost)
-        if parted.teller == self.world.rank and self.world.hearts.may_record:
-            note_end(self.folder, words)
-        raise parted from error
+        with self.signals.deferred():  # who starts the ranks ends the others at once: this is what to tell
+            lost, words = self.world.hearts.lost()
+            if not lost:
+                words = f"the ranks have lost each other: {str(error).splitlines()[0]}"
+            parted = RankError(words)
+            parted.teller = self.world.hearts.speaker(lost)
+            if parted.teller == self.world.rank and self.world.hearts.may_record:
+                note_end(self.folder, words)
+            raise parted from error
