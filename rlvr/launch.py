@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import signal
 import threading
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rlvr.errors import RankError, RecipeError
 from rlvr.keeper import Keeper, kill_below
@@ -74,7 +76,8 @@ def command(place: Place, rest: Sequence[str]) -> list[str]:
 def slurm(place: Place, rest: Sequence[str]) -> str:
     """A script for sbatch."""
     there = replace(place, node="$SLURM_NODEID", address="$first")
-    line = " ".join(part if "$" in part else shlex.quote(part) for part in command(there, rest))
+    ours = {"--node-rank=$SLURM_NODEID", "--master-addr=$first"}  # the job's own variables
+    line = " ".join(part if part in ours else shlex.quote(part) for part in command(there, rest))
     head = [
         "#!/bin/bash",
         f"#SBATCH --nodes={place.nodes}",
@@ -119,7 +122,7 @@ def run(place: Place, rest: Sequence[str]) -> int:
 def _agent(arguments: list[str], logs: str) -> int:
     """What `torchrun ARGUMENTS` does; the ranks' exit code, which it would not give."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import elastic_launch
+    from torch.distributed.launcher import api
     from torch.distributed.run import config_from_args, parse_args
 
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the ranks say themselves what was
@@ -128,12 +131,27 @@ def _agent(arguments: list[str], logs: str) -> int:
     if given.standalone:
         given.rdzv_backend, given.rdzv_endpoint, given.rdzv_id = "c10d", "localhost:0", str(os.getpid())
     config, entrypoint, rest = config_from_args(given)
+    api.LocalElasticAgent = _patient()  # type: ignore[attr-defined]  # the one place where its kind is chosen
     try:
-        elastic_launch(config=config, entrypoint=entrypoint)(*rest)
+        api.elastic_launch(config=config, entrypoint=entrypoint)(*rest)
     except ChildFailedError as error:
         codes = [failure.exitcode for failure in error.failures.values()]
         return max((code for code in codes if code > 0), default=RankError.exit_code)
     return 0
+
+
+def _patient() -> Any:
+    """Torch's agent ends the other ranks as soon as one has ended; they must say first which one was lost."""
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+
+    class PatientAgent(LocalElasticAgent):
+        def _stop_workers(self, worker_group: Any) -> None:
+            until = time.monotonic() + GRACE_S
+            while time.monotonic() < until and any(_ranks()):
+                time.sleep(0.1)
+            super()._stop_workers(worker_group)
+
+    return PatientAgent
 
 
 def _wait(agent: threading.Thread, count: int) -> None:
@@ -185,9 +203,8 @@ def _ranks() -> Iterator[int]:
 
 def address_of(host: str) -> tuple[str, int]:
     """`ADDRESS:PORT` in parts; RecipeError where it is no such thing."""
-    address, colon, port = host.rpartition(":")
-    if not colon:
-        return host, PORT
-    if not address or not port.isdigit():
+    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([\w.-]+))(?::(\d+))?", host, re.ASCII)
+    port = int(found[3] or PORT) if found else 0
+    if found is None or not 0 < port < 2**16:
         raise RecipeError(f"--host {host}: give ADDRESS:PORT of the first machine, such as 10.0.0.1:{PORT}")
-    return address, int(port)
+    return found[1] or found[2], port

@@ -1,6 +1,7 @@
 """`rlvr launch` says what torchrun is asked, on each machine."""
 
 import shlex
+import subprocess
 
 import pytest
 from torch.distributed.run import config_from_args, parse_args
@@ -49,8 +50,32 @@ def test_a_script_for_slurm_finds_the_first_machine(capsys):
     assert "--node-rank=$SLURM_NODEID" in inner
     assert "--master-addr=$first" in inner
     assert shlex.split(inner)[-2:] == ["train", "it's mine.yaml"]
-    assert here("launch", QUICKSTART, "--slurm", "--nodes", 4) == 0
+    assert here("launch", QUICKSTART, "--slurm", "--nodes", 4, "--ranks-per-node", 8) == 0
     assert capsys.readouterr().out.startswith("#!/bin/bash\n")
+
+
+def test_a_script_for_slurm_hands_on_every_word_as_it_stands(tmp_path):
+    """Run by bash, with programs of Slurm and torchrun that only say what they were given."""
+    words = ["train", "it's mine.yaml", "--set", 'run.name=$HOME $(touch gone) `x`; a\'b "c"']
+    for name, does in (
+        ("srun", 'shift; SLURM_NODEID=3 exec "$@"'),
+        ("scontrol", "echo first-host"),
+        ("torchrun", "printf '%s\\n' \"$@\""),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", slurm(Place(ranks=8, nodes=4), words)],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": "/elsewhere"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    heard = done.stdout.splitlines()
+    assert heard[-len(words) :] == words
+    assert {"--node-rank=3", "--master-addr=first-host"} <= set(heard)
+    assert not (tmp_path / "gone").exists()
 
 
 @pytest.mark.parametrize(
@@ -59,6 +84,13 @@ def test_a_script_for_slurm_finds_the_first_machine(capsys):
         (("--nodes", 2), "--host ADDRESS:PORT"),
         (("--nodes", 2, "--host", "h", "--node-rank", 2), "numbered from 0 to 1"),
         (("--host", "h:port"), "--host h:port"),
+        (("--host", "h:99999"), "--host h:99999"),
+        (("--host", "fe80::1:2950"), "--host fe80::1:2950"),
+        (("--host", "a b;rm:2950"), "--host a b;rm:2950"),
+        (("--slurm", "--ranks-per-node", 2, "--host", "h:1"), "leave --host out"),
+        (("--slurm", "--nodes", 2), "--ranks-per-node"),
+        (("--ranks-per-node", 2, "--set", "run.ranks=3"), "give one of them"),
+        (("--ranks-per-node", 2, "--set", "optim.offload=true"), "for one process"),
         (("--set", "run.rnaks=2"), "did you mean `ranks`"),
     ],
 )
@@ -70,4 +102,5 @@ def test_what_cannot_be_is_said(arguments, words, capsys):
 def test_addresses():
     assert address_of("10.0.0.1:1234") == ("10.0.0.1", 1234)
     assert address_of("first") == ("first", PORT)
+    assert address_of("[fe80::1]:2950") == ("fe80::1", 2950)
     assert command(Place(ranks=2), ["train", "x"])[1] == "--standalone"

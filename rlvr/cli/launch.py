@@ -31,6 +31,7 @@ def launch(
     from rlvr.cli.train import arguments
     from rlvr.launch import Place, address_of, command, ranks_of, run
     from rlvr.launch import slurm as script
+    from rlvr.recipe.check import check_ranks
     from rlvr.recipe.load import find, load
 
     loaded = load(find(recipe), settings or [])
@@ -39,7 +40,15 @@ def launch(
     if nodes > 1 and host is None and not slurm:
         raise RecipeError("--nodes: say where the first machine is, with --host ADDRESS:PORT")
     address, port = address_of(host or "127.0.0.1")
+    if slurm and host is not None:
+        raise RecipeError("--slurm: the job asks Slurm for its first machine; leave --host out")
+    if slurm and ranks is None and loaded.recipe.run.ranks is None:
+        raise RecipeError("--slurm: say how many GPUs a machine of the job has, with --ranks-per-node")
+    wanted = loaded.recipe.run.ranks
+    if ranks is not None and wanted not in (None, ranks):
+        raise RecipeError(f"--ranks-per-node {ranks}: the recipe says run.ranks = {wanted}; give one of them")
     count = ranks or ranks_of(loaded.recipe)
+    check_ranks(loaded, count * nodes)
     place = Place(ranks=count, nodes=nodes, node=str(node), address=address, port=port)
     rest = arguments(recipe, settings or [])
     if slurm:

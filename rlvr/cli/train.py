@@ -42,6 +42,7 @@ def train(
     from rlvr.cli.examine import examine
     from rlvr.cli.probe import run_probe
     from rlvr.launch import joined, ranks_of
+    from rlvr.recipe.check import check_ranks
     from rlvr.recipe.load import find, load
 
     changes = settings or []
@@ -63,6 +64,7 @@ def train(
     if probe:
         run_probe(loaded, unsafe)
     elif not joined() and (ranks := ranks_of(loaded.recipe)) > 1:
+        check_ranks(loaded, ranks)
         _start(ranks, arguments(recipe, changes, resume=resume, unsafe=unsafe))
     else:
         _run(loaded, folder, unsafe)
@@ -100,9 +102,11 @@ def _run(loaded: Loaded, resume: RunFolder | None, unsafe: bool) -> None:
     if leads():
         typer.echo(f"{recipe}: loading model and problems", err=True)
     from rlvr.policy.parallel import join
+    from rlvr.recipe.check import check_ranks
 
     with join(loaded.recipe.model.device, loaded.recipe.run.rank_deadline) as world:
         try:
+            check_ranks(loaded, world.count)
             path = _trained(loaded, resume, unsafe, world)
         except RankError:
             raise

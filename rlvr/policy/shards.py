@@ -6,6 +6,7 @@ ranks, or one without a process group, finds its part of what any other number s
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def load(folder: Path, model: Any, optimizers: Sequence[torch.optim.Optimizer]) 
                 entries[key] = torch.empty_like(like.detach(), dtype=dtype)
     missing = sizes.keys() - entries.keys()
     assert not missing, f"{folder}: no parameter for {sorted(missing)[:3]}"
-    load_shards(entries, storage_reader=reader, no_dist=not dist.is_initialized())
+    with warnings.catch_warnings():  # that one process alone reads is what we ask for
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        load_shards(entries, storage_reader=reader, no_dist=not dist.is_initialized())
     for number, optimizer in enumerate(optimizers):
         for name, parameter in _names(model, optimizer):
             start = f"{number}.{name}."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rlvr.errors import RecipeError
 from rlvr.recipe.check_algorithm import algorithm, algorithm_doubts
 from rlvr.recipe.check_engine import Findings, carried, engine, lagging, unread, unread_sandbox
 from rlvr.recipe.check_practice import practice
+from rlvr.recipe.check_ranks import ranks
 from rlvr.recipe.check_verifier import audit, channels, roles
 from rlvr.recipe.files import ROWS, holds_model, is_local, lacking
 from rlvr.recipe.load import Loaded
@@ -29,6 +31,13 @@ def check(loaded: Loaded) -> list[str]:
     if errors:
         raise RecipeError("\n".join(errors))
     return placed(loaded, DOUBTS)
+
+
+def check_ranks(loaded: Loaded, count: int) -> None:
+    """RecipeError where `count` ranks, a number that the recipe does not say, cannot follow it."""
+    errors = placed(loaded, (partial(ranks, count=count),))
+    if errors:
+        raise RecipeError("\n".join(errors))
 
 
 def placed(loaded: Loaded, checks: tuple[Callable[[Loaded], Findings], ...]) -> list[str]:
@@ -251,6 +260,7 @@ CHECKS = (
     _lora,
     engine,
     carried,
+    ranks,
     roles,
     channels,
     audit,

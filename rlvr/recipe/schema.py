@@ -262,7 +262,7 @@ class Run(BaseModel):
     """Where the start teaches nothing: 128, all cut, unanswered or failed; 512 of 64 problems, none right."""
     ranks: int | None = Field(default=None, ge=1)
     """Processes on this machine that share the work and the weights; by default one a GPU, or one."""
-    rank_deadline: Seconds = 600.0
+    rank_deadline: Seconds = Field(default=600.0, ge=5)
     """A rank that is silent, or keeps the others waiting, for so long ends the run, which can be resumed."""
     verify_workers: int | None = Field(default=None, ge=1)
     """Processes that run verifiers; by default the number of cores, at most 8."""

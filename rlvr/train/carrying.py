@@ -20,10 +20,6 @@ def carry_of(
     share = run.recipe.sampling.carry
     if share == 0:
         return None
-    if run.world.count > 1:
-        raise RecipeError(
-            f"sampling.carry = {share:g}: {run.world.count} ranks would each carry other groups; set it to 0"
-        )
     if not isinstance(run.engine, FlowingEngine):
         raise RecipeError(
             f"sampling.carry = {share:g}: {run.engine.name} forgets what it has begun when it rests; set "

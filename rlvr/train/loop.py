@@ -11,7 +11,7 @@ import torch
 
 from rlvr import build
 from rlvr.algo.pivots import usage
-from rlvr.errors import Interrupted, RankError, RecipeError, RlvrError, RunError, TrainingError
+from rlvr.errors import Interrupted, RankError, RlvrError, RunError, TrainingError
 from rlvr.policy import optim
 from rlvr.policy.packing import misfit
 from rlvr.policy.parallel import World, is_broken
@@ -53,8 +53,9 @@ def train(run: Run, state: State, around: Around = nullcontext) -> None:
             if state.phase == "warm":
                 warm_start(run, state)
             with run.signals.deferred():
+                optimizer = _optimizer(run)
                 state.phase = "step"
-                run.use("step", [_optimizer(run)])
+                run.use("step", [optimizer])
             _steps(run, state, around)
     except Interrupted as stop:
         _keep(run, state)
@@ -271,11 +272,6 @@ def _lag(taken: Taken, step: int) -> dict[str, float]:
 
 def _optimizer(run: Run) -> torch.optim.Optimizer:
     spec = run.recipe.optim
-    if spec.offload and run.world.count > 1:
-        raise RecipeError(
-            "optim.offload = true: only one rank can; several share weights and optimizer state instead. "
-            "Leave it out, or start one process."
-        )
     return optim.adamw(
         run.model.parameters(),
         learning_rate=spec.learning_rate,

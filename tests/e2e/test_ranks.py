@@ -175,7 +175,10 @@ def lost(process, run, rank, number, phase, step):
 
 @pytest.mark.parametrize(
     ("rank", "number", "phase"),
-    [(1, signal.SIGKILL, "update"), (0, signal.SIGKILL, "sample"), (1, signal.SIGSTOP, "update")],
+    [
+        *((rank, signal.SIGKILL, phase) for rank in (0, 1) for phase in ("sample", "update")),
+        (1, signal.SIGSTOP, "update"),
+    ],
 )
 def test_a_rank_that_is_lost_is_named_and_the_run_can_go_on(alone, tmp_path, rank, number, phase):
     run = tmp_path / "run"

@@ -1,0 +1,26 @@
+"""Checks of what several ranks cannot do: see `check.py`."""
+
+from __future__ import annotations
+
+from rlvr.recipe.check_engine import Findings
+from rlvr.recipe.load import Loaded
+
+
+def ranks(loaded: Loaded, count: int | None = None) -> Findings:
+    """Keys that only one process can follow, where there are `count` (`run.ranks`)."""
+    recipe = loaded.recipe
+    count = count or recipe.run.ranks or 1
+    if count == 1:
+        return
+    if recipe.optim.offload:
+        yield (
+            ("optim.offload",),
+            f"`optim.offload` is for one process, and {count} ranks share the optimizer's state instead; "
+            "leave it out, or set run.ranks to 1",
+        )
+    if recipe.sampling.carry:
+        yield (
+            ("sampling.carry",),
+            f"`sampling.carry = {recipe.sampling.carry:g}` is for one process: {count} ranks would each "
+            "carry other groups; leave it out, or set run.ranks to 1",
+        )
