@@ -13,6 +13,7 @@ from rlvr.errors import EngineError, Interrupted
 from rlvr.eval.record import OtherRecordError
 from rlvr.policy.hearts import Hearts
 from rlvr.policy.parallel import ONE, World, is_broken
+from tests.spawned import spawn
 
 PATIENCE_S = 6
 
@@ -95,7 +96,7 @@ def work(rank, folder):
 
 @pytest.mark.slow
 def test_errors_are_everybodys_and_who_hangs_is_named(tmp_path):
-    torch.multiprocessing.spawn(work, (str(tmp_path),), nprocs=2)
+    spawn(work, str(tmp_path))
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
     for found in (first, second):
         assert found["nobody"] == found["afterwards"] == [0, 1]

@@ -10,6 +10,7 @@ from rlvr.recipe.presets import PRESETS
 from tests.algo.steps import loss_of, terms_of
 from tests.algo.test_properties import VARIANTS, batch
 from tests.algo.test_updates import REWARDS, trained
+from tests.spawned import spawn
 from tests.tiny import tiny
 
 BAND = {"correction_low": 0.5, "correction_high": 2.0}  # narrower ones reject all that was made up here
@@ -73,7 +74,7 @@ def work(rank, folder):
 def found(tmp_path_factory):
     """What either rank computed, for all tests here."""
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(work, (str(folder),), nprocs=2)
+    spawn(work, str(folder))
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 
