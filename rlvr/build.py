@@ -21,7 +21,7 @@ from rlvr.policy import checkpoint
 from rlvr.policy import model as models
 from rlvr.problems.generators import GENERATORS, make_generator
 from rlvr.problems.pieces import token_bytes
-from rlvr.problems.prompts import Renderer
+from rlvr.problems.prompts import Renderer, texts
 from rlvr.problems.rows import READERS
 from rlvr.problems.sources import Source, open_source, worked_source
 from rlvr.recipe import schema
@@ -154,12 +154,7 @@ def engine(
     """
 
     def decode(rows: Sequence[Sequence[int]]) -> list[str]:
-        return [
-            str(text)
-            for text in tokenizer.batch_decode(
-                rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        ]
+        return texts(tokenizer, rows)
 
     if name == "hf":
         return HfEngine(model, decode, pad_id=tokenizer.pad_token_id, slots=batch_size)

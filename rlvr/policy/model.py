@@ -21,6 +21,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from rlvr.errors import ModelError, near_miss
+from rlvr.policy.cpu import take_faster
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ def make_model(
         embeddings: Any = model.get_input_embeddings()
         # The default 0.02 is tiny beside Adam's first steps: rare tokens would all drift to one same vector.
         torch.nn.init.normal_(embeddings.weight, std=hidden_size**-0.5)
+        take_faster(model)
         return model
 
 
@@ -84,6 +86,7 @@ def load_model(name: str, *, revision: str | None, dtype: str, device: str) -> P
     for parameter in found.parameters():
         parameter.data = parameter.data.clone()
     model: PreTrainedModel = found.to(resolve_device(device)).eval()
+    take_faster(model)
     return model
 
 

@@ -21,6 +21,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from rlvr.policy.cpu import round_up
+
 NAME = "rlvr_packed"
 SIMILAR = 0.7
 """A completion shorter than this share of the longest beside it begins a block of its own ..."""
@@ -102,6 +104,10 @@ def lay_out(
     made_B = all_B - asked_B
     row_M = rows_B.repeat_interleave(made_B)
     column_M = torch.arange(len(row_M)) - (made_B.cumsum(0) - made_B)[row_M]
+    # Rows beyond the tokens repeat the last one; nobody reads what comes of them.
+    fill = round_up(len(own_N)) - len(own_N)
+    filled = (torch.cat([x, x[-1:].expand(fill)]) for x in (row_N, position_N, outputs_N))
+    row_N, position_N, outputs_N = filled
     return Layout(
         ids_N=ids_BT[row_N.to(device), position_N.to(device)],
         positions_N=position_N.to(device),

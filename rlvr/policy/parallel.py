@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
@@ -28,6 +28,10 @@ from rlvr.policy.hearts import Hearts
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+SMALL_BYTES = 2**30
+"""Weights below this are gathered in one piece and kept for all passes of an update, whose gradients are
+added up once, after the last; above it layer by layer in every pass, so that no rank holds all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +202,7 @@ def _own_device(device: str, local: int) -> torch.device:
 
 
 def shard(model: Any, world: World) -> Any:
-    """`model` with its weights shared out over the ranks, in place (FSDP2: fully_shard of each layer).
+    """`model` with its weights shared out over the ranks, in place (FSDP2: fully_shard, of layers or whole).
 
     Gradients are summed over the ranks, not averaged: each one's is its tokens' share of the step's.
     """
@@ -215,7 +219,8 @@ def shard(model: Any, world: World) -> Any:
     base = base_of(model)
     # bfloat16 sums of many ranks lose what float32 keeps.
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
-    for layer in base.get_decoder().layers:
+    base.is_small = sum(p.nbytes for p in base.parameters()) < SMALL_BYTES
+    for layer in () if base.is_small else base.get_decoder().layers:
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(base, mesh=mesh, mp_policy=policy)
     for part in base.modules():
@@ -225,6 +230,16 @@ def shard(model: Any, world: World) -> Any:
     base.run_whole = _call
     register_fsdp_forward_method(base, "run_whole")
     return model
+
+
+def passes(model: Any, micro_batches: Sequence[T]) -> Iterator[T]:
+    """The micro-batches of an update, each for a forward and a backward pass; the last adds up gradients."""
+    base = base_of(model)
+    for left, micro_batch in zip(reversed(range(len(micro_batches))), micro_batches, strict=True):
+        if is_shared(model) and base.is_small:
+            base.set_requires_gradient_sync(left == 0)
+            base.set_reshard_after_backward(left == 0)
+        yield micro_batch
 
 
 def base_of(model: Any) -> Any:
@@ -284,8 +299,13 @@ def is_shared(model: Any) -> bool:
 @torch.no_grad()
 def gather(shared: Any, whole: Any) -> None:
     """Copy the weights that train from a shared model into the same one in one piece; all ranks together."""
+    base = base_of(shared)
+    if base.is_small:
+        base.unshard()
     pairs = zip(shared.named_parameters(), whole.named_parameters(), strict=True)
     for (name, part), (other, target) in pairs:
         assert name == other, f"{name} is not {other}"
         if part.requires_grad:
-            target.copy_(part.full_tensor())
+            target.copy_(part if base.is_small else part.full_tensor())
+    if base.is_small:
+        base.reshard()

@@ -72,9 +72,7 @@ class Renderer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a completion, special tokens left out."""
-        return str(
-            self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        )
+        return texts(self.tokenizer, [ids])[0]
 
     def solution_ids(self, worked: Worked) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Tokens of the prompt, and of the solution with its end token."""
@@ -104,6 +102,17 @@ class Renderer:
     def _encode(self, text: str) -> tuple[int, ...]:
         # The template has written the start token, if the model wants one: adding it here would double it.
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+def texts(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
+    """The texts of token ids, special tokens left out."""
+    from transformers import PreTrainedTokenizerFast
+
+    # Of each token `tokenizer.decode` asks whether it is a number, which takes longer than all the rest.
+    if getattr(type(tokenizer), "_decode", None) is PreTrainedTokenizerFast._decode:
+        return [tokenizer.backend_tokenizer.decode(list(row), skip_special_tokens=True) for row in rows]
+    how = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    return [str(tokenizer.decode(list(row), **how)) for row in rows]
 
 
 def _origin(tokenizer: Any) -> str:

@@ -6,16 +6,14 @@ finished sequence frees its slot at once, and when enough are free the next prom
     requests -> prefill P prompts -> copy KV to P*G slots -> decode all slots -> sample -> finished? -> groups
 
 A prompt that begins another prompt of the same prefill is not run again: its slots take a part of those keys
-and values, and decoding begins with its last token.  On a CPU large batches are decoded in shares, at once.
+and values, and decoding begins with its last token.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -28,15 +26,12 @@ from rlvr.rollout.cache import SlotCache, Span
 from rlvr.rollout.engine import Decode, Inbox
 from rlvr.rollout.prefill import held, left_pad
 from rlvr.rollout.sample import draw, uniforms
-from rlvr.rollout.side_by_side import side_by_side
 from rlvr.types import Completion, Finish, Group, Request, Sampling
 
 PREFILL_TOKENS = 16_384
 """Padded prompt tokens in one forward pass."""
 GLANCE = 8
 """Passes after which a flow lets its caller look around."""
-SHARE, MOST_SHARES = 192, 4
-"""On a CPU: sequences in a share at least, so that its products outweigh Python's lock; shares at most."""
 Row: TypeAlias = tuple[list[int], list[float], Finish, tuple[int, int]]
 """What a sequence has said: tokens, their log-probabilities, how it ended, first and last weight version."""
 
@@ -75,22 +70,12 @@ class HfEngine:
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Group]]:
         """Yield (index, group) as groups finish; see `rollout/engine.py`."""
-        if not requests:
-            return
-        count = self._shares(requests)
-        parts = [
-            partial(self._part, range(first, len(requests), count), requests, sampling, self._slots // count)
-            for first in range(count)
-        ]
-        with self._sampling():
-            done = side_by_side(parts) if count > 1 else parts[0](threading.Event())
-            for index, rows in done:
-                yield index, self._group(requests[index], rows)
+        yield from filter(None, self.flow(deque(enumerate(requests)), sampling))
 
     def flow(self, inbox: Inbox, sampling: Sampling) -> Iterator[tuple[int, Group] | None]:
-        """See `rlvr/rollout/engine.py`; keys and values of earlier weights are kept.  In one share."""
+        """See `rlvr/rollout/engine.py`; keys and values of earlier weights are kept."""
         decoder = _Decoder(self._model, inbox, sampling, self._slots, self._pad_id, lambda: self._version)
-        steps = decoder.run(threading.Event())
+        steps = decoder.run()
         while True:
             with self._sampling(), torch.inference_mode():  # the caller trains the same model in between
                 events = list(islice(steps, GLANCE))
@@ -113,29 +98,6 @@ class HfEngine:
         finally:
             if was_training:
                 self._model.train()
-
-    def _shares(self, requests: Sequence[Request]) -> int:
-        """A function of the requests and the number of threads alone: the same call has the same shares."""
-        if next(self._model.parameters()).device.type != "cpu":
-            return 1
-        decoded = min(self._slots, sum(len(request.seeds) for request in requests))
-        return max(1, min(torch.get_num_threads(), MOST_SHARES, decoded // SHARE, len(requests)))
-
-    def _part(
-        self,
-        indices: Sequence[int],
-        requests: Sequence[Request],
-        sampling: Sampling,
-        slots: int,
-        stop: threading.Event,
-    ) -> Iterator[tuple[int, list[Row]]]:
-        """Decode the requests at `indices`."""
-        with torch.inference_mode():
-            mine = deque((index, requests[index]) for index in indices)
-            decoder = _Decoder(self._model, mine, sampling, slots, self._pad_id, lambda: self._version)
-            for index in decoder.run(stop):
-                if index is not None:
-                    yield index, decoder.take(index)
 
     def _group(self, request: Request, rows: list[Row]) -> Group:
         texts = self._decode([tokens for tokens, _, _, _ in rows])
@@ -192,12 +154,9 @@ class _Decoder:
         self.logprobs = np.zeros((0, sampling.max_tokens), np.float32)
         self.stop_ids = np.array(sampling.stop_ids, np.int64)
 
-    def run(self, stop: threading.Event) -> Iterator[int | None]:
-        """Yield the index of each request whose last completion has just finished, and None after a pass.
-
-        Ends early once `stop` is set.
-        """
-        while (self.inbox or self.waiting or self.active) and not stop.is_set():
+    def run(self) -> Iterator[int | None]:
+        """Yield the index of each request whose last completion has just finished, and None after a pass."""
+        while self.inbox or self.waiting or self.active:
             self._admit()
             yield from self._refill()
             if self.active:

@@ -18,6 +18,7 @@ from rlvr import build
 from rlvr.errors import RecipeError
 from rlvr.policy import checkpoint
 from rlvr.policy import model as models
+from rlvr.policy.cpu import keep_memory
 from rlvr.policy.hearts import Hearts
 from rlvr.policy.parallel import ONE, World, shard
 from rlvr.problems.overlap import trained_on
@@ -83,6 +84,7 @@ def open_run(
     recipe, base_dir = loaded.recipe, loaded.path.parent.resolve()
     cores = max(1, (os.cpu_count() or 1) // world.beside)
     torch.set_num_threads(recipe.run.threads or cores)
+    keep_memory()
     data = _data(loaded, environment_data_dir)
     sandbox = _sandbox(loaded, data, unsafe, tell)
     measured = [(held.benchmark.name, held.benchmark.prompt, held.source) for held in data.benchmarks]

@@ -20,6 +20,7 @@ from rlvr.algo.select import Selection, select, step_advantages
 from rlvr.policy import optim
 from rlvr.policy.logprobs import NOTHING_MORE, Choices, Wanted, completion_logprobs
 from rlvr.policy.packing import packed_attention
+from rlvr.policy.parallel import passes
 from rlvr.train.batch import micro_batches, minibatches, take, together
 from rlvr.train.clock import Clock
 from rlvr.types import Batch
@@ -73,7 +74,7 @@ def update(
         with clock.phase("logprobs"):
             chosen = _select(model, batch, before, rows, loss, settings, ranks)
         with clock.phase("update"):
-            for micro_rows in together(_micro_batches(batch, rows, settings), ranks):
+            for micro_rows in passes(model, together(_micro_batches(batch, rows, settings), ranks)):
                 micro = take(batch, micro_rows)
                 _backward(model, reference, micro, micro_rows, before, chosen, loss, settings, sums)
             norm, updated = optim.step([optimizer], learning_rate, settings.max_grad_norm)

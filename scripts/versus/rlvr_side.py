@@ -104,13 +104,17 @@ def train(task: dict) -> None:
         inner(run, state, feed, *rest)
         clock.step()
         with clock.stopped():
-            if state.step in task["keep"]:
-                folder = Path(task["folder"]) / f"step-{state.step}"
-                run.model.save_pretrained(folder)
-                run.tokenizer.save_pretrained(folder)
-            if state.step == task["steps"]:
-                add_numbers(clock, run.folder.path)
-                clock.write(Path(task["result"]), threads=torch.get_num_threads())
+            model = run.gathered() if state.step in task["keep"] else None
+            run.world.lead(lambda: keep(run, model, state.step))
+
+    def keep(run, model, step: int) -> None:
+        if model is not None:
+            folder = Path(task["folder"]) / f"step-{step}"
+            model.save_pretrained(folder)
+            run.tokenizer.save_pretrained(folder)
+        if step == task["steps"]:
+            add_numbers(clock, run.folder.path)
+            clock.write(Path(task["result"]), threads=torch.get_num_threads())
 
     import torch
 

@@ -73,12 +73,13 @@ class StepClock:
 
 
 def family() -> list[int]:
-    """This process and those that it started, and those that they did."""
+    """This process, or what started it as one of several ranks, and all that came of it."""
+    first = os.getppid() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else os.getpid()
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit() and (fields := _stat(int(entry))):
             children.setdefault(int(fields[1]), []).append(int(entry))
-    found, waiting = [os.getpid()], [os.getpid()]
+    found, waiting = [first], [first]
     while waiting:
         started = children.get(waiting.pop(), [])
         found += started

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT), str(ROOT / "verifiers")]
 
 import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
 from datasets import Dataset  # noqa: E402
 from step_clock import StepClock  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback  # noqa: E402
@@ -37,10 +38,24 @@ class Steps(TrainerCallback):
         self.clock.begin()
 
     def on_step_end(self, args, state, control, **_) -> None:
-        self.clock.step(**self.drawn)
+        self.clock.step(**together(self.drawn))
         self.drawn.update(tokens=0, problems=[], reward=0.0)
         with self.clock.stopped():
             self.keep(state.global_step)
+            together(self.drawn)
+
+
+def together(drawn: dict) -> dict:
+    """What all ranks drew; each waits for the others."""
+    if not dist.is_initialized():
+        return dict(drawn)
+    found: list[dict] = [{}] * dist.get_world_size()
+    dist.all_gather_object(found, drawn)
+    return {
+        "tokens": sum(one["tokens"] for one in found),
+        "problems": [problem for one in found for problem in one["problems"]],
+        "reward": sum(one["reward"] for one in found) / len(found),
+    }
 
 
 def main() -> None:
@@ -54,8 +69,8 @@ def main() -> None:
     folder = Path(task["folder"])
 
     def keep(step: int) -> None:
-        if step in task["keep"]:
-            trainer.model.save_pretrained(folder / f"step-{step}")
+        if step in task["keep"] and trainer.is_world_process_zero():
+            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder / f"step-{step}")
             tokenizer.save_pretrained(folder / f"step-{step}")
 
     model = AutoModelForCausalLM.from_pretrained(task["model"], dtype=getattr(torch, task["dtype"]))
@@ -71,7 +86,8 @@ def main() -> None:
         clock.watch(trainer, method, phase)
     clock.watch(trainer.accelerator, "clip_grad_norm_", "update")
     trainer.train()
-    clock.write(Path(task["result"]), threads=torch.get_num_threads())
+    if trainer.is_world_process_zero():
+        clock.write(Path(task["result"]), threads=torch.get_num_threads())
 
 
 def reward(task: dict, drawn: dict):
@@ -103,7 +119,7 @@ def arguments(task: dict) -> dict:
         "output_dir": str(Path(task["folder"]) / "trainer"),
         "max_steps": task["steps"],
         "per_device_train_batch_size": rows,
-        "gradient_accumulation_steps": sequences // rows,
+        "gradient_accumulation_steps": sequences // rows // task["ranks"],
         "num_generations": task["group_size"],
         "max_completion_length": task["max_tokens"],
         "temperature": task["temperature"],

@@ -174,9 +174,12 @@ def matmul_rate(threads: int) -> float:
     """FLOPs a second of a large float32 product; the best of several."""
     import torch
 
+    from rlvr.policy.cpu import is_faster, product
+
     torch.set_num_threads(threads)
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    return 2 * 1024**3 / fastest(lambda: a @ b, 20)
+    multiply = product if is_faster() else torch.matmul
+    return 2 * 1024**3 / fastest(lambda: multiply(a, b), 20)
 
 
 def copy_rate(threads: int) -> float:

@@ -5,6 +5,7 @@ import torch
 import transformers
 
 from rlvr.policy import packing
+from rlvr.policy.cpu import round_up
 from rlvr.policy.logprobs import completion_logprobs
 from rlvr.policy.model import add_lora
 from rlvr.policy.packing import misfit, packed_attention
@@ -191,7 +192,7 @@ def test_attention_takes_the_form_that_computes_fewer_pairs(prompt, completion, 
     asked, lengths = torch.full((4,), prompt), torch.full((4,), prompt + completion)
     layout = packing.lay_out(ids, asked, lengths, torch.zeros(4, dtype=torch.long), torch.float32)
     assert [(*block.queries_BQ.shape, block.keys_BK.shape[1]) for block in layout.blocks] == shapes
-    assert len(layout.ids_N) == prompt + 4 * (completion - 1)
+    assert len(layout.ids_N) == round_up(prompt + 4 * (completion - 1))
 
 
 def test_no_token_is_computed_twice_and_none_is_padding():

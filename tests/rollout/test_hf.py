@@ -11,7 +11,6 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from rlvr.errors import EngineError
 from rlvr.policy.logprobs import completion_logprobs
 from rlvr.policy.model import add_lora
-from rlvr.rollout.hf import SHARE
 from rlvr.types import Problem, Request, Sampling
 from tests.rollout.asked import LENGTHS, generate, request, requests, said, stops
 from tests.tiny import engine_of, tiny
@@ -300,37 +299,3 @@ def test_a_request_may_have_a_lower_limit_of_its_own(alone):
         for completion, (whole, finish, _) in zip(group.completions, found[one.problem.id], strict=True):
             assert completion.token_ids == whole[: one.max_tokens]
             assert completion.finish == (finish if len(whole) <= one.max_tokens else "length")
-
-
-def test_shares_decoded_at_once_say_what_one_batch_says_and_twice_the_same(story):
-    """Two threads, two shares: the same tokens (neighbours change nothing), and to the bit when repeated."""
-    model, tokenizer = story
-    asked = [request(i, LENGTHS[i % 9], range(100 * i, 100 * i + 8)) for i in range(2 * SHARE // 8 + 1)]
-    sampling = Sampling(max_tokens=6, stop_ids=stops(tokenizer))
-    engine, threads = engine_of(model, tokenizer), torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        assert engine._shares(asked) == 1
-        one = generate(engine, asked, sampling)
-        torch.set_num_threads(2)
-        assert engine._shares(asked) == 2
-        assert engine._shares(asked[: SHARE // 8]) == 1
-        shared, again = (generate(engine, asked, sampling) for _ in range(2))
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(threads)
-    assert said(shared) == said(one)
-    assert shared == again
-
-
-def test_an_error_in_a_share_is_raised_and_the_engine_goes_on(story):
-    model, tokenizer = story
-    asked = [request(i, 5, range(100 * i, 100 * i + 8)) for i in range(2 * SHARE // 8)]
-    engine, threads = engine_of(model, tokenizer), torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with pytest.raises(EngineError, match="not finite"):
-            list(engine.generate(asked, Sampling(max_tokens=3, temperature=1e-45)))
-        assert len(generate(engine, asked, Sampling(max_tokens=3))) == len(asked)
-    finally:
-        torch.set_num_threads(threads)

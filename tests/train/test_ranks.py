@@ -5,6 +5,7 @@ import torch
 import torch.distributed as dist
 
 from rlvr.algo.ranks import Together
+from rlvr.policy import parallel
 from rlvr.policy.parallel import World
 from rlvr.recipe.presets import PRESETS
 from tests.algo.steps import loss_of, terms_of
@@ -13,11 +14,14 @@ from tests.algo.test_updates import REWARDS, trained
 from tests.spawned import spawn
 from tests.tiny import tiny
 
+BY_LAYER = ", by layer"
 BAND = {"correction_low": 0.5, "correction_high": 2.0}  # narrower ones reject all that was made up here
 HALVES = ({0, 2}, {1, 3})
 """Groups of each rank: an update of two takes one of either, as it takes the first two of one rank."""
 IDLE = ({0, 1, 2, 3}, set())
 """The second rank has no group at all."""
+LAYERS = ("default, 1", "dapo, 2", "uneven", "idle gspo", "bonus")
+"""Also with weights gathered layer by layer, as those of large models are."""
 IDLERS = ("default", "dapo", "gspo", "gdpo", "lp_reg", "m2po", "forking20", "reinforce_pp", "spro")
 SILENT = (*REWARDS[:1], (None,) * 4, *REWARDS[2:3], (None,) * 4)
 """The second rank has nothing that counts."""
@@ -43,6 +47,7 @@ def world(rank):
 
 
 def of_case(name, rank=None, ranks=None):
+    name = name.removesuffix(BY_LAYER)
     preset, minibatches, rewards, halves, changes = CASES[name]
     here = {} if ranks is None else {"own": halves[rank], "ranks": ranks, "world": world(rank)}
     return trained(preset, 40, minibatches, rewards, **here, **BAND | changes)
@@ -63,6 +68,8 @@ def work(rank, folder):
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     ranks = Together(device=torch.device("cpu"))
     updated = {name: of_case(name, rank, ranks) for name in CASES}
+    parallel.SMALL_BYTES = 0
+    updated |= {name + BY_LAYER: of_case(name, rank, ranks) for name in LAYERS}
     pushed = {(v, seed): coefficients(v, seed, rank, ranks) for v in VARIANTS for seed in range(3)}
     # More updates than this rank has groups: it takes part in each, or the other would wait for ever.
     more, _ = trained("dapo", 40, 3, own=({0, 1, 3}, {2})[rank], ranks=ranks, world=world(rank), **BAND)
@@ -79,7 +86,7 @@ def found(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *(name + BY_LAYER for name in LAYERS)])
 def test_gradient_and_metrics_are_those_of_one_rank(found, name):
     start = torch.nn.utils.parameters_to_vector(tiny()[0].parameters()).detach()
     expected, metrics = of_case(name)
