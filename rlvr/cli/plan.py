@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,19 +13,23 @@ from rlvr.cli.recipe import Name, Settings
 
 if TYPE_CHECKING:
     from rlvr.plan.forecast import Forecast
-    from rlvr.plan.pace import Assumed
-
-MOST = 8
+    from rlvr.plan.shape import Shape
+    from rlvr.recipe.load import Loaded
+    from rlvr.recipe.schema import Recipe
 
 
 def plan(
     recipe: Name,
     gpu: Annotated[
-        str, typer.Option("--gpu", metavar="NAME[,NAME]", help="Kinds of GPU, or `cpu`: this machine.")
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            "--gpu", metavar="NAME[,NAME]", help="Kinds of GPU, or `cpu`: this machine; repeatable."
+        ),
+    ] = None,
     gpus: Annotated[
-        str, typer.Option("--gpus", metavar="N[,N]", help="How many, 1 to 8 in one machine.")
-    ] = "1,2,4,8",
+        list[str] | None,
+        typer.Option("--gpus", metavar="N[,N]", help="How many, 1 to 8 in one machine; 1,2,4,8."),
+    ] = None,
     prompt_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of a prompt; 256, or what the context leaves.")
     ] = None,
@@ -31,11 +37,11 @@ def plan(
         int | None,
         typer.Option(min=1, help="Tokens of a completion on average, for times; sampling.max_tokens."),
     ] = None,
-    mfu: Annotated[
-        float | None, typer.Option(min=0.01, max=1.0, help="Share of the peak FLOP/s assumed; 0.35.")
-    ] = None,
-    bandwidth: Annotated[
-        float | None, typer.Option(min=0.01, max=1.0, help="Share of the memory's bandwidth; 0.6.")
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--assume", metavar="NAME=VALUE", help="Replace one of the guesses it ends with; repeatable."
+        ),
     ] = None,
     settings: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same, and all parts, as JSON.")] = False,
@@ -46,67 +52,100 @@ def plan(
     Exit code 1 where nothing fits.
     """
     from rlvr.cli.doctor import memory_bytes
-    from rlvr.plan.forecast import forecast, work_of
-    from rlvr.plan.gpus import GPUS, find
-    from rlvr.plan.pace import Assumed
-    from rlvr.plan.shape import shape_of
+    from rlvr.errors import RecipeError
+    from rlvr.plan.assumed import assumed
+    from rlvr.plan.config import shape_of
+    from rlvr.plan.forecast import forecast
+    from rlvr.plan.gpus import find
+    from rlvr.plan.work import work_of
     from rlvr.recipe.check import check
     from rlvr.recipe.load import find as find_recipe
     from rlvr.recipe.load import load
 
-    counts = _counts(gpus)
-    kinds = find(gpu or ",".join(GPUS), memory_bytes())
+    counts, guesses = _counts(gpus or ()), assumed(assume or ())
+    kinds = find(gpu or (), memory_bytes())
     loaded = load(find_recipe(recipe), settings or ())
     check(loaded)
     shape = shape_of(loaded)
-    given = {"mfu": mfu, "bandwidth": bandwidth}
-    assumed = Assumed(**{name: value for name, value in given.items() if value is not None})
-    rows = [
-        forecast(
-            work_of(loaded.recipe, shape, kind, n, prompt=prompt_tokens, mean_completion=completion_tokens),
-            assumed,
-        )
+    _suits(loaded, shape, completion_tokens)
+    works = [
+        work_of(loaded.recipe, shape, kind, n, prompt=prompt_tokens, mean=completion_tokens, assumed=guesses)
         for kind in kinds
-        for n in ([1] if kind.is_cpu else counts)
+        for n in ([1] if kind.is_cpu else counts or _usual_counts(loaded.recipe))
     ]
-    if as_json:
-        typer.echo(json.dumps(_as_json(rows, assumed), indent=2))
-    else:
-        from rlvr.cli.plan_shown import shown
+    try:
+        rows = [forecast(work) for work in works]
+        if as_json:
+            said = json.dumps(_as_json(rows), indent=2)
+        else:
+            from rlvr.cli.plan_shown import shown
 
-        typer.echo(shown(loaded, rows, assumed))
+            said = shown(loaded, rows)
+    except OverflowError:
+        raise RecipeError(f"{loaded.path}: a number in it is beyond all measure") from None
+    typer.echo(said)
     if not any(row.fits for row in rows):
         raise typer.Exit(1)
 
 
-def _counts(text: str) -> list[int]:
+def _counts(texts: Sequence[str]) -> list[int]:
     """The numbers in `1,2,4`; RecipeError where one is none, or not from 1 to 8."""
     from rlvr.errors import RecipeError
+    from rlvr.plan.advice import MOST_GPUS
 
     found = []
-    for word in text.split(","):
-        if not word.strip().isdecimal() or not 1 <= int(word) <= MOST:
-            raise RecipeError(f"--gpus {text}: `{word.strip()}` is no number from 1 to {MOST}; write 1,2,4")
-        found.append(int(word))
+    for text in texts:
+        for word in text.split(","):
+            if not re.fullmatch(rf"\s*[1-{MOST_GPUS}]\s*", word, re.ASCII):
+                raise RecipeError(
+                    f"--gpus {text}: `{word.strip()}` is no number from 1 to {MOST_GPUS}; write 1,2,4"
+                )
+            found.append(int(word))
     return sorted(set(found))
 
 
-def _as_json(rows: list[Forecast], assumed: Assumed) -> dict[str, Any]:
-    from dataclasses import asdict
+def _usual_counts(recipe: Recipe) -> list[int]:
+    """What the recipe's ranks and servers want, or powers of two."""
+    if recipe.run.ranks is None:
+        return [1, 2, 4, 8]
+    vllm = recipe.vllm
+    serving = recipe.sampling.engine == "vllm_server" and not vllm.servers
+    return [recipe.run.ranks + (vllm.replicas * vllm.tensor_parallel if serving else 0)]
 
+
+def _suits(loaded: Loaded, shape: Shape, completion_tokens: int | None) -> None:
+    """RecipeError where recipe, model and options contradict each other."""
+    from rlvr.errors import RecipeError
+    from rlvr.plan.work import is_adapted
+
+    most, lora = loaded.recipe.sampling.max_tokens, loaded.recipe.model.lora
+    if completion_tokens is not None and completion_tokens > most:
+        raise RecipeError(
+            f"--completion-tokens {completion_tokens}: {loaded.place('sampling.max_tokens')}: "
+            f"`sampling.max_tokens = {most}` is the longest, so no mean; give at most that"
+        )
+    modules = [module for _, module in shape.linears()]
+    if lora is not None and not any(is_adapted(module, lora.targets) for module in modules):
+        raise RecipeError(
+            f"{loaded.place('model.lora.targets')}: `model.lora.targets = {lora.targets}` names no module "
+            f"of the model's layers; choose from: all-linear, {', '.join(module.name for module in modules)}"
+        )
+
+
+def _as_json(rows: list[Forecast]) -> dict[str, Any]:
     return {
         "model": {"name": rows[0].work.shape.name, "parameters": rows[0].work.shape.parameters},
-        "assumed": asdict(assumed),
-        "plans": [_row(row, assumed) for row in rows],
+        "assumed": rows[0].work.assumed.model_dump(),
+        "plans": [_row(row) for row in rows],
     }
 
 
-def _row(row: Forecast, assumed: Assumed) -> dict[str, Any]:
+def _row(row: Forecast) -> dict[str, Any]:
     from rlvr.plan.advice import advise
     from rlvr.plan.memory import fitting, kv_bytes, total
 
     work, pace = row.work, row.pace
-    advice = [] if row.fits else advise(row, assumed)
+    advice = [] if row.fits else advise(row)
     return {
         "gpu": work.gpu.name,
         "gpus": work.gpus,
@@ -124,6 +163,7 @@ def _row(row: Forecast, assumed: Assumed) -> dict[str, Any]:
             phase: {"total": round(total(parts)), **{name: round(part) for name, part in parts.items()}}
             for phase, parts in row.memory.items()
         },
+        "host_memory_bytes": 0 if work.gpu.is_cpu else work.hosted_bytes,
         "kv_cache_bytes": max(round(kv_bytes(work)), 0),
         "sequences_at_once": fitting(work),
         "micro_batches": work.micro.passes * work.recipe.optim.minibatches,

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rlvr.plan.advice import MOST_GPUS, advise
+from rlvr.plan.assumed import words
 from rlvr.plan.forecast import Forecast, size
 from rlvr.plan.memory import fitting, kv_bytes, total
-from rlvr.plan.pace import Assumed
 from rlvr.recipe.document import shown as written
 from rlvr.recipe.load import Loaded
 
@@ -16,14 +16,14 @@ GIB = 2**30
 PHASES = ("sampling", "logprobs", "update", "sync", "server")
 
 
-def shown(loaded: Loaded, rows: Sequence[Forecast], assumed: Assumed) -> str:
+def shown(loaded: Loaded, rows: Sequence[Forecast]) -> str:
     """A row for each number of devices, what one of them holds, what does not fit and what mends it."""
     detailed = next((row for row in rows if row.fits), rows[0])
     failed = [row for row in rows if not row.fits]
     lines = [*_head(loaded, rows[0]), "", *_table(rows), "", *_parts(detailed)]
     if failed:
-        lines += ["", *_mends(loaded, failed, assumed)]
-    return "\n".join([*lines, "", *_assumed(rows, assumed)])
+        lines += ["", *_mends(loaded, failed)]
+    return "\n".join([*lines, "", *_assumed(rows)])
 
 
 def _head(loaded: Loaded, row: Forecast) -> Iterator[str]:
@@ -36,8 +36,10 @@ def _head(loaded: Loaded, row: Forecast) -> Iterator[str]:
     yield (
         f"a step: {optim.problems_per_step} problems x {sampling.group_size} completions, "
         f"{work.prompt} + {work.mean_completion} tokens each (at most {work.completion}): "
-        f"{row.tokens:,} tokens"
+        f"{row.tokens:,} tokens; say better by --prompt-tokens and --completion-tokens"
     )
+    if work.hosted_bytes and not work.gpu.is_cpu:
+        yield f"optim.offload: {size(work.hosted_bytes)} of host memory beside the GPU's"
 
 
 def _table(rows: Sequence[Forecast]) -> list[str]:
@@ -94,7 +96,7 @@ def _parts(row: Forecast) -> list[str]:
     return aligned([title, *table])
 
 
-def _mends(loaded: Loaded, failed: Sequence[Forecast], assumed: Assumed) -> Iterator[str]:
+def _mends(loaded: Loaded, failed: Sequence[Forecast]) -> Iterator[str]:
     """The faults of each kind's smallest number of devices, and the ways out."""
     seen = set()
     for row in failed:
@@ -103,7 +105,7 @@ def _mends(loaded: Loaded, failed: Sequence[Forecast], assumed: Assumed) -> Iter
         seen.add(row.work.gpu.name)
         where = f"{row.work.gpus} x {row.work.gpu.name}"
         yield f"{where}: " + ";\n  ".join(f"{fault.phase} {fault.why}" for fault in row.faults)
-        ways = advise(row, assumed)
+        ways = advise(row)
         for way in ways:
             peak, taken = way.forecast.peak
             after = f"then {peak} takes most, {size(taken)}"
@@ -124,20 +126,19 @@ def _change(loaded: Loaded, key: str, value: Any) -> str:
     return f"{loaded.place(key)}: set `{key}: {text}`"
 
 
-def _assumed(rows: Sequence[Forecast], assumed: Assumed) -> Iterator[str]:
-    yield (
-        f"assumed: {assumed.mfu:.0%} of peak FLOP/s (--mfu), {assumed.bandwidth:.0%} of memory bandwidth "
-        f"(--bandwidth), {assumed.link:.0%} of the link; the whole time without verification, evaluation, "
-        "warm start and the engine's start"
-    )
-    yield "memory is of the longest sequences; a GPU's from its datasheet in 10^9 bytes"
+def _assumed(rows: Sequence[Forecast]) -> Iterator[str]:
+    work = rows[0].work
+    yield "memory is of the longest sequences; a GPU's from its datasheet in 10^9 bytes:"
     for gpu in {row.work.gpu.name: row.work.gpu for row in rows}.values():
         link = "" if gpu.is_cpu else f", link {gpu.link / 1e9:.0f} GB/s"
-        rate = gpu.flops[rows[0].work.recipe.model.dtype] / 1e12
+        rate = gpu.flops[work.recipe.model.dtype] / 1e12
         yield (
             f"  {gpu.name}: {gpu.memory_bytes / 1e9:.0f} GB, {gpu.bandwidth / 1e9:.0f} GB/s, "
-            f"{rate:.3g} TFLOP/s in {rows[0].work.recipe.model.dtype}{link} ({gpu.source})"
+            f"{rate:.3g} TFLOP/s in {work.recipe.model.dtype}{link} ({gpu.source})"
         )
+    yield "times are without verification, step credit, evaluation, warm start and the engine's start"
+    yield "guesses, each set by --assume NAME=VALUE:"
+    yield from (f"  {line}" for line in words(work.assumed))
 
 
 def _gib(count: float) -> str:

@@ -8,7 +8,6 @@ from itertools import product
 from typing import Any
 
 from rlvr.plan.forecast import Forecast, forecast
-from rlvr.plan.pace import Assumed
 from rlvr.plan.work import Work
 from rlvr.recipe.schema import Lora, Recipe
 
@@ -28,6 +27,12 @@ ORDER = (
     ("vllm.memory_share", "sampling.batch_size"),
     ("vllm.memory_share", "model.gradient_checkpointing"),
     ("vllm.memory_share", "model.gradient_checkpointing", "optim.micro_batch_tokens"),
+    ("optim.offload",),
+    ("optim.offload", "optim.micro_batch_tokens"),
+    ("optim.offload", "vllm.memory_share"),
+    ("optim.offload", "model.gradient_checkpointing", "optim.micro_batch_tokens"),
+    ("optim.offload", "sampling.batch_size", "model.gradient_checkpointing", "optim.micro_batch_tokens"),
+    ("optim.offload", "vllm.memory_share", "model.gradient_checkpointing", "optim.micro_batch_tokens"),
     ("sampling.batch_size", "model.gradient_checkpointing", "optim.micro_batch_tokens"),
     ("model.lora",),
     ("model.lora", "vllm.memory_share"),
@@ -54,27 +59,49 @@ class Advice:
     """A change after which it fits."""
 
     settings: dict[str, Any]
-    """New values by key; empty where only the number of devices changes."""
+    """New values by key; empty where the number of devices alone changes."""
     forecast: Forecast
     """Of the changed recipe."""
 
 
-def advise(failed: Forecast, assumed: Assumed) -> list[Advice]:
+def advise(failed: Forecast) -> list[Advice]:
     """Ways to make it fit: keys of the recipe, or more devices of the kind; empty where there is none."""
+    work = failed.work
+    if work.prompt >= work.shape.context:
+        return []
+    must = _contradictions(work)
+    if must:
+        work = replace(work, recipe=changed(work.recipe, must))
+        mended = forecast(work)
+        if mended.fits:
+            return [Advice(settings=must, forecast=mended)]
     found: list[Advice] = []
     for keys in ORDER:
         if len(found) == SHOWN:
             break
-        if any(set(other.settings) <= set(keys) for other in found):
+        if any(set(other.settings) <= must.keys() | set(keys) for other in found):
             continue
-        advice = _first(failed.work, keys, assumed)
-        found += [advice] if advice else []
-    more = () if failed.work.gpu.is_cpu else range(failed.work.gpus + 1, MOST_GPUS + 1)
+        advice = _first(work, keys)
+        found += [replace(advice, settings=must | advice.settings)] if advice else []
+    more = () if work.gpu.is_cpu or work.recipe.run.ranks else range(work.gpus + 1, MOST_GPUS + 1)
     for gpus in more:
-        wider = forecast(replace(failed.work, gpus=gpus), assumed)
+        wider = forecast(replace(work, gpus=gpus))
         if wider.fits:
-            return [*found, Advice(settings={}, forecast=wider)]
+            return [*found, Advice(settings=must, forecast=wider)]
     return found
+
+
+def _contradictions(work: Work) -> dict[str, Any]:
+    """Keys that cannot stay whatever the memory, with the nearest values that can."""
+    recipe, settings = work.recipe, dict[str, Any]()
+    if work.length > work.shape.context:
+        settings["sampling.max_tokens"] = work.shape.context - work.prompt
+    if work.ranks > work.gpus:
+        settings["run.ranks"] = work.gpus
+    if min(work.ranks, work.gpus) > 1:
+        settings |= {"optim.offload": False} if recipe.optim.offload else {}
+        settings |= {"sampling.carry": 0.0} if recipe.sampling.carry else {}
+    return settings
 
 
 def changed(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
@@ -87,11 +114,11 @@ def changed(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
     return recipe
 
 
-def _first(work: Work, keys: tuple[str, ...], assumed: Assumed) -> Advice | None:
+def _first(work: Work, keys: tuple[str, ...]) -> Advice | None:
     """The mildest values of `keys`, all of them changed, that fit."""
     for values in product(*(list(_values(work, key)) for key in keys)):
         settings = dict(zip(keys, values, strict=True))
-        tried = forecast(replace(work, recipe=changed(work.recipe, settings)), assumed)
+        tried = forecast(replace(work, recipe=changed(work.recipe, settings)))
         if tried.fits:
             return Advice(settings=settings, forecast=tried)
     return None
@@ -106,6 +133,8 @@ def _values(work: Work, key: str) -> Iterator[Any]:
     if key == "sampling.batch_size":
         yield from _halved(recipe.sampling.batch_size, recipe.sampling.group_size)
     if key == "model.gradient_checkpointing" and not recipe.model.gradient_checkpointing:
+        yield True
+    if key == "optim.offload" and not (recipe.optim.offload or work.ranks > 1 or work.gpu.is_cpu):
         yield True
     if key == "vllm.sleep" and work.engine == "vllm_local" and not (vllm.sleep or work.gpu.is_cpu):
         yield True

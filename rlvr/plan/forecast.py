@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rlvr.plan import memory as memories
-from rlvr.plan.gpus import Gpu
 from rlvr.plan.memory import Parts, total
-from rlvr.plan.pace import Assumed, Pace, pace
-from rlvr.plan.shape import Shape
-from rlvr.plan.work import Work, usual_prompt
-from rlvr.recipe.schema import Recipe
+from rlvr.plan.pace import Pace, pace
+from rlvr.plan.work import Work
+from rlvr.recipe.check_ranks import alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,34 +58,25 @@ class Forecast:
         return self.pace.step * self.work.recipe.run.steps
 
 
-def work_of(
-    recipe: Recipe,
-    shape: Shape,
-    gpu: Gpu,
-    gpus: int,
-    *,
-    prompt: int | None = None,
-    mean_completion: int | None = None,
-) -> Work:
-    """A recipe for a model on `gpus` devices; by default `usual_prompt` and longest completions."""
-    return Work(
-        recipe=recipe,
-        shape=shape,
-        gpu=gpu,
-        gpus=gpus,
-        prompt=prompt or usual_prompt(recipe, shape),
-        mean_completion=min(mean_completion or recipe.sampling.max_tokens, recipe.sampling.max_tokens),
-    )
-
-
-def forecast(work: Work, assumed: Assumed) -> Forecast:
+def forecast(work: Work) -> Forecast:
     """All of it for one number of devices."""
     found = memories.memory(work)
-    return Forecast(work=work, memory=found, pace=pace(work, assumed), faults=tuple(_faults(work, found)))
+    return Forecast(work=work, memory=found, pace=pace(work), faults=tuple(_faults(work, found)))
 
 
 def _faults(work: Work, found: dict[str, Parts]) -> Iterator[Fault]:
-    room = work.gpu.memory_bytes
+    room, shape = work.gpu.memory_bytes, work.shape
+    if work.length > shape.context:
+        why = (
+            f"prompts of {work.prompt:,} tokens and `sampling.max_tokens = {work.completion}` make "
+            f"{work.length:,}, more than the model's context of {shape.context:,}"
+        )
+        yield Fault(phase="sampling", why=why)
+    if work.ranks > work.gpus:
+        why = f"`run.ranks = {work.ranks}` wants as many devices, and here are {work.gpus}"
+        yield Fault(phase="update", why=why)
+    for _, why in alone(work.recipe, work.ranks):
+        yield Fault(phase="update", why=why)
     for phase, parts in found.items():
         if total(parts) > room:
             fullest = max(parts, key=lambda name: parts[name])
@@ -97,7 +86,7 @@ def _faults(work: Work, found: dict[str, Parts]) -> Iterator[Fault]:
     if kv < least and (work.samples_here or work.server_gpus):
         why = (
             f"the KV cache has {size(max(kv, 0))}: one sequence as long as the model's context "
-            f"({work.shape.context} tokens) takes {size(least)}"
+            f"({shape.context:,} tokens) takes {size(least)}"
         )
         yield Fault(phase="sampling", why=why)
 

@@ -24,10 +24,6 @@ MASK_ELEMENTS = 2**25
 """Largest mask of packed attention (rlvr/policy/packing.py)."""
 PREFILL_TOKENS = 16_384
 """Prompt tokens that it reads at once (rlvr/rollout/hf.py)."""
-PROCESS = {True: 0.5 * GIB, False: 1.0 * GIB}
-"""Assumed: Python with torch and transformers on a CPU (True); CUDA's context and workspaces on a GPU."""
-GRAPHS = 0.5 * GIB
-"""Assumed: what vLLM keeps for CUDA graphs and outside of its budget's tensors."""
 VLLM_TOKENS = 8192
 """Tokens of one forward pass of vLLM, which sizes its KV cache by a trial of that size."""
 BATCH_BYTES = 40
@@ -52,9 +48,10 @@ def held(work: Work) -> Parts:
     """What a trainer holds in every phase.  FSDP2 shards it; each rank keeps a whole copy for its engine."""
     batch = work.rank_sequences * (8 * work.length + BATCH_BYTES * work.completion)
     return {
-        "process": PROCESS[work.gpu.is_cpu],
+        "process": GIB * (work.assumed.python_gib if work.gpu.is_cpu else work.assumed.cuda_gib),
         "weights": work.weight_bytes / work.ranks,
-        "optimizer state": 2 * work.trained_bytes / work.ranks,
+        "optimizer state": 0 if work.recipe.optim.offload else 2 * work.trained_bytes / work.ranks,
+        "optimizer in host memory": 12 * work.trained if work.recipe.optim.offload and work.gpu.is_cpu else 0,
         "whole copy to sample from": work.weight_bytes if work.ranks > 1 else 0,
         "reference": work.weight_bytes / work.ranks if work.has_reference else 0,
         "batch": batch,
@@ -78,7 +75,7 @@ def resting(work: Work) -> Parts:
     if not work.samples_here or work.engine == "hf":
         return {}
     if work.engine == "vllm_local" and work.recipe.vllm.sleep and not work.gpu.is_cpu:
-        return {"engine asleep": GRAPHS}
+        return {"engine asleep": GIB * work.assumed.vllm_gib}
     return engine(work)
 
 
@@ -142,7 +139,7 @@ def _vllm_work(work: Work) -> float:
     if work.gpu.is_cpu:
         return VLLM_TOKENS * _transient(work)
     logits = 3 * 4 * work.recipe.sampling.batch_size * work.shape.vocabulary
-    return GRAPHS + (VLLM_TOKENS * _transient(work) + logits) / _split(work)
+    return GIB * work.assumed.vllm_gib + (VLLM_TOKENS * _transient(work) + logits) / _split(work)
 
 
 def _hf(work: Work) -> Parts:
@@ -216,6 +213,8 @@ def _is_masked(work: Work) -> bool:
 
 def _masks(work: Work) -> float:
     """The mask, and the places that attention gathers from: once for all layers."""
+    if not work.is_packed:
+        return 0
     rows, added, seen = work.micro.rows, work.completion - 1, _seen(work)
     places = 8 * (work.micro.tokens * 3 + rows * (2 * added + seen))
     return places + (work.width * rows * added * seen if _is_masked(work) else 0)
@@ -309,6 +308,8 @@ def _update(work: Work) -> list[Parts]:
             "gradient of the head": head_gradient,
         },
     ]
+    if work.recipe.optim.offload and work.gpu.is_cpu:
+        moments.append(gathered | {"gradients": 4.0 * work.trained})
     if work.compares:
         seen = b * shape.hidden * (whole + tokens)
         waiting = once if at_once == tokens else 0

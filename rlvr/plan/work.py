@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import NamedTuple
 
 from rlvr.algo.choices import Loss
-from rlvr.plan.gpus import Gpu
+from rlvr.plan.assumed import Assumed
 from rlvr.plan.shape import Linear, Shape
+from rlvr.policy.gpus import Gpu
 from rlvr.recipe.schema import Recipe
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -43,8 +45,10 @@ class Work:
     """How many there are."""
     prompt: int
     """Tokens of a prompt."""
-    mean_completion: int
-    """Tokens of a completion on average: for times.  Memory is that of the longest."""
+    mean: int | None = None
+    """Tokens of a completion on average, for times; None: all are the longest, as they are for memory."""
+    assumed: Assumed = field(default_factory=Assumed)
+    """Guesses."""
     loss: Loss = field(init=False)
     """The method: which log-probabilities it needs."""
 
@@ -73,7 +77,9 @@ class Work:
     @property
     def ranks(self) -> int:
         """Trainer processes, one a device, as rlvr/launch.py counts them."""
-        return max(1, self.gpus - self._serving)
+        if self.recipe.run.ranks is not None:
+            return self.recipe.run.ranks
+        return max(1, self.gpus - self._serving) if self.recipe.model.device in ("auto", "cuda") else 1
 
     @property
     def samples_here(self) -> bool:
@@ -98,6 +104,11 @@ class Work:
         return self.recipe.sampling.max_tokens
 
     @property
+    def mean_completion(self) -> int:
+        """Tokens of a completion on average."""
+        return min(self.mean or self.completion, self.completion)
+
+    @property
     def length(self) -> int:
         """Tokens of the longest sequence that is trained on."""
         return self.prompt + self.completion
@@ -118,9 +129,18 @@ class Work:
         return ceil(ceil(self.recipe.optim.problems_per_step / self.ranks) / self.recipe.optim.minibatches)
 
     @property
+    def is_packed(self) -> bool:
+        """Whether a micro-batch holds a prompt once for its group."""
+        return self.recipe.optim.packing == "auto"
+
+    @property
     def micro(self) -> Micro:
-        """A micro-batch of completions of full length, as rlvr/train/batch.py packs them."""
+        """A micro-batch of completions of full length, as rlvr/train/batch.py makes them."""
         size, budget = self.recipe.sampling.group_size, self.recipe.optim.micro_batch_tokens
+        if not self.is_packed:
+            most = self.update_groups * size
+            rows = min(most, max(1, budget // self.length))
+            return Micro(rows, rows, rows * self.length, ceil(most / rows))
         added = max(self.completion - 1, 1)  # a completion's last token predicts nothing
         group = self.prompt + size * added
         if group <= budget:
@@ -140,15 +160,23 @@ class Work:
         lora = self.recipe.model.lora
         if lora is None:
             return []
-        targets = [lora.targets] if isinstance(lora.targets, str) else lora.targets
-        everywhere = targets == ["all-linear"]
-        return [(count, m) for count, m in self.shape.linears() if everywhere or m.name in targets]
+        return [(count, m) for count, m in self.shape.linears() if is_adapted(m, lora.targets)]
 
     @property
     def adapter(self) -> int:
         """Parameters of the adapter; peft keeps them in float32."""
         lora = self.recipe.model.lora
         return sum(lora.rank * n * (m.inputs + m.outputs) for n, m in self.adapted) if lora else 0
+
+    @property
+    def trained(self) -> int:
+        """Parameters that have a gradient."""
+        return self.adapter if self.has_lora else self.shape.parameters
+
+    @property
+    def hosted_bytes(self) -> int:
+        """Bytes of host memory that `optim.offload` fills: two moments, copies and gradients, in float32."""
+        return 16 * self.trained if self.recipe.optim.offload else 0
 
     @property
     def trained_bytes(self) -> int:
@@ -178,6 +206,47 @@ class Work:
         return int(old) + int(loss.selects and several) + int(loss.needs_reference)
 
 
+def is_adapted(module: Linear, targets: str | list[str]) -> bool:
+    """Whether peft adapts it: names end a module's name, a text is a pattern for the whole of it."""
+    if isinstance(targets, list):
+        return any(f".{module.path}".endswith(f".{target}") for target in targets)
+    return targets == "all-linear" or re.fullmatch(targets, f"model.layers.0.{module.path}") is not None
+
+
 def usual_prompt(recipe: Recipe, shape: Shape) -> int:
     """PROMPT, or what the model's context leaves beside the completion."""
     return max(1, min(PROMPT, shape.context - recipe.sampling.max_tokens))
+
+
+def work_of(
+    recipe: Recipe,
+    shape: Shape,
+    gpu: Gpu,
+    gpus: int,
+    *,
+    prompt: int | None = None,
+    mean: int | None = None,
+    assumed: Assumed | None = None,
+) -> Work:
+    """A recipe for a model on `gpus` devices; by default `usual_prompt` and longest completions.
+
+    Ranks on a CPU share it: each has its part of the memory and of the rates.
+    """
+    if gpu.is_cpu:
+        gpus = recipe.run.ranks or 1
+        gpu = replace(
+            gpu,
+            memory_bytes=gpu.memory_bytes / gpus,
+            bandwidth=gpu.bandwidth / gpus,
+            flops={kind: rate / gpus for kind, rate in gpu.flops.items()},
+            link=gpu.link / gpus,
+        )
+    return Work(
+        recipe=recipe,
+        shape=shape,
+        gpu=gpu,
+        gpus=gpus,
+        prompt=prompt or usual_prompt(recipe, shape),
+        mean=mean,
+        assumed=assumed or Assumed(),
+    )

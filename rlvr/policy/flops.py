@@ -1,4 +1,4 @@
-"""The floating-point work that a step needs, and the rate that a device could do it at.
+"""The floating-point work that a step needs: for utilisation, for balance between ranks, for plans.
 
     forward = 2 N a token read  +  2 V D a token predicted  +  4 W keys, summed over layers and tokens read
 
@@ -7,46 +7,15 @@ that: once for activations, once for weights (the latter only where they are tra
 (arXiv:2204.02311, appendix B), except that we count the keys a token attends to, about half of its T.
 
 Only what is needed counts: a prompt once for its whole group, no padding, nothing that checkpointing computes
-again.  The share of the device's rate is a model FLOPs utilisation (MFU), not a hardware one.
+again.  The share of the device's rate (peak.py) is a model FLOPs utilisation (MFU), not a hardware one.
+Nothing here needs torch.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
-
-import torch
-
-from rlvr.policy.cpu import is_faster, product
-
-MEASURED_SIZE, MEASURED_S = 1024, 0.15
-"""Width of the matrices multiplied to measure a device, and for how long."""
-
-PEAKS = (
-    ("GB200", 2500e12),
-    ("B200", 2250e12),
-    ("GH200", 989.4e12),
-    ("H200", 989.4e12),
-    ("H100 PCIe", 756e12),
-    ("H100 NVL", 835e12),
-    ("H100", 989.4e12),
-    ("H800", 989.4e12),
-    ("H20", 148e12),
-    ("A100", 312e12),
-    ("A800", 312e12),
-    ("A40", 149.7e12),
-    ("A30", 165e12),
-    ("L40S", 362e12),
-    ("L40", 181e12),
-    ("L4", 121e12),
-    ("RTX A6000", 154.8e12),
-    ("RTX 4090", 165.2e12),
-    ("RTX 3090", 71e12),
-)
-"""FLOP/s of dense bfloat16 matrix products by words of torch's name of the GPU, as its maker states it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,40 +89,3 @@ def _keys(tokens: int, window: int | None) -> int:
     """Keys seen by the tokens of a sequence together: the first sees itself, each later one more."""
     full = tokens if window is None else min(tokens, window)
     return full * (full + 1) // 2 + (tokens - full) * full
-
-
-@dataclass(frozen=True, slots=True)
-class Peak:
-    """The rate that utilisation is a share of."""
-
-    flops_per_s: float
-    """Of the device."""
-    source: str
-    """The device, and where the number is from."""
-
-
-def peak_of(device: torch.device, dtype: torch.dtype) -> Peak:
-    """By the GPU's name, dense bfloat16 whatever the model's type; of what the table lacks, measured."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        for words, rate in PEAKS:
-            if re.search(rf"\b{words}\b", name):
-                return Peak(rate, f"{name}: dense bfloat16, its maker's number")
-        return Peak(_measured(device, torch.bfloat16), f"{name}: bfloat16 {_HOW}")
-    kind = str(dtype).removeprefix("torch.")
-    return Peak(_measured(device, dtype), f"{device.type}, {torch.get_num_threads()} threads: {kind} {_HOW}")
-
-
-_HOW = f"products of {MEASURED_SIZE} x {MEASURED_SIZE}, measured"
-
-
-def _measured(device: torch.device, dtype: torch.dtype) -> float:
-    """The fastest of a few products."""
-    left = torch.ones(MEASURED_SIZE, MEASURED_SIZE, device=device, dtype=dtype)
-    multiply = product if device.type == "cpu" and dtype == torch.float32 and is_faster() else torch.matmul
-    best, ends = 0.0, perf_counter() + MEASURED_S
-    while best == 0.0 or perf_counter() < ends:
-        started = perf_counter()
-        float(multiply(left, left)[0, 0])
-        best = max(best, 2 * MEASURED_SIZE**3 / (perf_counter() - started))
-    return best

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from rlvr.recipe.check_engine import Findings
 from rlvr.recipe.load import Loaded
+from rlvr.recipe.schema import Recipe
 
 
 def ranks(loaded: Loaded, count: int | None = None) -> Findings:
     """Keys that only one process can follow, where there are `count` (`run.ranks`)."""
-    recipe = loaded.recipe
-    count = count or recipe.run.ranks or 1
+    return alone(loaded.recipe, count or loaded.recipe.run.ranks or 1)
+
+
+def alone(recipe: Recipe, count: int) -> Findings:
+    """Keys of `recipe` that only one process can follow, where there are `count`."""
     if count == 1:
         return
     if recipe.optim.offload:

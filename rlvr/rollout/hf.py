@@ -211,12 +211,14 @@ class _Decoder:
         holders = held(batch, [self.requests[i].prompt_ids for i in batch])
         run = [index for index in batch if holders[index] == index]
         ids, mask = left_pad([self.requests[i].prompt_ids for i in run], self.pad_id, self.device)
+        # Picked by an index: of a slice, matmul would copy a frozen head's weights for each prompt.
+        last = torch.tensor([ids.shape[1] - 1], device=self.device)
         output = self.model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=last,
         )
         row = {index: number for number, index in enumerate(run)}
         begun = [index for index in batch if index not in row]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlvr.policy.flops import Peak, Shape, peak_of
+from rlvr.policy.flops import Shape
+from rlvr.policy.peak import Peak, peak_of
 from rlvr.runs.writer import Record, Silence
 from rlvr.train.clock import PHASES, Lap
 from rlvr.types import ScoredGroup
