@@ -12,8 +12,11 @@ import typer
 from rlvr.cli.recipe import Name, Settings
 
 if TYPE_CHECKING:
+    from rlvr.plan.assumed import Assumed
     from rlvr.plan.forecast import Forecast
+    from rlvr.plan.like import Measured
     from rlvr.plan.shape import Shape
+    from rlvr.policy.gpus import Gpu
     from rlvr.recipe.load import Loaded
     from rlvr.recipe.schema import Recipe
 
@@ -43,6 +46,10 @@ def plan(
             "--assume", metavar="NAME=VALUE", help="Replace one of the guesses it ends with; repeatable."
         ),
     ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option("--like", metavar="RUN", help="Times in proportion to those that this run measured."),
+    ] = None,
     settings: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same, and all parts, as JSON.")] = False,
 ) -> None:
@@ -68,6 +75,12 @@ def plan(
     check(loaded)
     shape = shape_of(loaded)
     _suits(loaded, shape, completion_tokens)
+    source = ""
+    if like is not None:
+        found = _measured(like, guesses, prompt_tokens, kinds)
+        guesses, source = found.assumed, found.source
+        kinds = [found.gpu if kind.is_cpu else kind for kind in kinds]
+        completion_tokens = completion_tokens or found.mean
     works = [
         work_of(loaded.recipe, shape, kind, n, prompt=prompt_tokens, mean=completion_tokens, assumed=guesses)
         for kind in kinds
@@ -76,11 +89,11 @@ def plan(
     try:
         rows = [forecast(work) for work in works]
         if as_json:
-            said = json.dumps(_as_json(rows), indent=2)
+            said = json.dumps(_as_json(rows, source), indent=2)
         else:
             from rlvr.cli.plan_shown import shown
 
-            said = shown(loaded, rows)
+            said = shown(loaded, rows, source)
     except OverflowError:
         raise RecipeError(f"{loaded.path}: a number in it is beyond all measure") from None
     typer.echo(said)
@@ -106,11 +119,31 @@ def _counts(texts: Sequence[str]) -> list[int]:
 
 def _usual_counts(recipe: Recipe) -> list[int]:
     """What the recipe's ranks and servers want, or powers of two."""
+    from rlvr.plan.advice import MOST_GPUS
+
     if recipe.run.ranks is None:
         return [1, 2, 4, 8]
     vllm = recipe.vllm
     serving = recipe.sampling.engine == "vllm_server" and not vllm.servers
-    return [recipe.run.ranks + (vllm.replicas * vllm.tensor_parallel if serving else 0)]
+    wanted = recipe.run.ranks + (vllm.replicas * vllm.tensor_parallel if serving else 0)
+    return [min(wanted, MOST_GPUS)]
+
+
+def _measured(run: str, guesses: Assumed, prompt: int | None, kinds: Sequence[Gpu]) -> Measured:
+    """What the run teaches; RecipeError where it ran on a CPU and GPUs are planned, or the reverse."""
+    from rlvr.cli.doctor import memory_bytes
+    from rlvr.errors import RecipeError
+    from rlvr.plan.like import like
+    from rlvr.runs.reader import find_run
+
+    found = like(find_run(run), guesses, prompt=prompt, memory_bytes=memory_bytes())
+    other = next((kind for kind in kinds if kind.is_cpu != found.gpu.is_cpu), None)
+    if other is not None:
+        raise RecipeError(
+            f"--like {run}: it ran on {found.gpu.name}, which tells nothing of {other.name}; "
+            f"plan for its kind: --gpu {found.gpu.name}"
+        )
+    return found
 
 
 def _suits(loaded: Loaded, shape: Shape, completion_tokens: int | None) -> None:
@@ -125,6 +158,14 @@ def _suits(loaded: Loaded, shape: Shape, completion_tokens: int | None) -> None:
             f"`sampling.max_tokens = {most}` is the longest, so no mean; give at most that"
         )
     modules = [module for _, module in shape.linears()]
+    if lora is not None and isinstance(lora.targets, str):
+        try:
+            re.compile(lora.targets)
+        except re.error as error:
+            raise RecipeError(
+                f"{loaded.place('model.lora.targets')}: `model.lora.targets = {lora.targets}` is no pattern: "
+                f"{error}; a list names modules by the ends of their names"
+            ) from None
     if lora is not None and not any(is_adapted(module, lora.targets) for module in modules):
         raise RecipeError(
             f"{loaded.place('model.lora.targets')}: `model.lora.targets = {lora.targets}` names no module "
@@ -132,9 +173,10 @@ def _suits(loaded: Loaded, shape: Shape, completion_tokens: int | None) -> None:
         )
 
 
-def _as_json(rows: list[Forecast]) -> dict[str, Any]:
+def _as_json(rows: list[Forecast], source: str) -> dict[str, Any]:
     return {
         "model": {"name": rows[0].work.shape.name, "parameters": rows[0].work.shape.parameters},
+        "like": source or None,
         "assumed": rows[0].work.assumed.model_dump(),
         "plans": [_row(row) for row in rows],
     }

@@ -16,14 +16,14 @@ GIB = 2**30
 PHASES = ("sampling", "logprobs", "update", "sync", "server")
 
 
-def shown(loaded: Loaded, rows: Sequence[Forecast]) -> str:
+def shown(loaded: Loaded, rows: Sequence[Forecast], source: str = "") -> str:
     """A row for each number of devices, what one of them holds, what does not fit and what mends it."""
     detailed = next((row for row in rows if row.fits), rows[0])
     failed = [row for row in rows if not row.fits]
     lines = [*_head(loaded, rows[0]), "", *_table(rows), "", *_parts(detailed)]
     if failed:
         lines += ["", *_mends(loaded, failed)]
-    return "\n".join([*lines, "", *_assumed(rows)])
+    return "\n".join([*lines, "", *_assumed(rows, source)])
 
 
 def _head(loaded: Loaded, row: Forecast) -> Iterator[str]:
@@ -33,6 +33,8 @@ def _head(loaded: Loaded, row: Forecast) -> Iterator[str]:
     numbers = f"{shape.parameters:,} parameters in {model.dtype}{trained}"
     yield f"{loaded.path}: {shape.name} ({shape.kind}), {numbers}"
     yield from (f"note: {note}" for note in shape.notes)
+    if model.device == "cpu" and not work.gpu.is_cpu:
+        yield "note: model.device = cpu: as it stands the recipe uses no GPU"
     yield (
         f"a step: {optim.problems_per_step} problems x {sampling.group_size} completions, "
         f"{work.prompt} + {work.mean_completion} tokens each (at most {work.completion}): "
@@ -126,7 +128,7 @@ def _change(loaded: Loaded, key: str, value: Any) -> str:
     return f"{loaded.place(key)}: set `{key}: {text}`"
 
 
-def _assumed(rows: Sequence[Forecast]) -> Iterator[str]:
+def _assumed(rows: Sequence[Forecast], source: str) -> Iterator[str]:
     work = rows[0].work
     yield "memory is of the longest sequences; a GPU's from its datasheet in 10^9 bytes:"
     for gpu in {row.work.gpu.name: row.work.gpu for row in rows}.values():
@@ -137,6 +139,8 @@ def _assumed(rows: Sequence[Forecast]) -> Iterator[str]:
             f"{rate:.3g} TFLOP/s in {work.recipe.model.dtype}{link} ({gpu.source})"
         )
     yield "times are without verification, step credit, evaluation, warm start and the engine's start"
+    if source:
+        yield f"factors measured by {source}"
     yield "guesses, each set by --assume NAME=VALUE:"
     yield from (f"  {line}" for line in words(work.assumed))
 
