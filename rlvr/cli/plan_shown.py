@@ -111,12 +111,16 @@ def _mends(loaded: Loaded, failed: Sequence[Forecast]) -> Iterator[str]:
         for way in ways:
             peak, taken = way.forecast.peak
             after = f"then {peak} takes most, {size(taken)}"
+            if way.settings.get("optim.offload"):
+                after += f", and {size(way.forecast.work.hosted_bytes)} of host memory"
             if not way.settings:
                 yield f"  - fits on {way.forecast.work.gpus} x {row.work.gpu.name} as it is; {after}"
             else:
                 changes = "; ".join(_change(loaded, key, value) for key, value in way.settings.items())
                 yield f"  - {changes}; {after}"
-        if not ways:
+        if row.work.prompt >= row.work.shape.context:
+            yield "  - prompts alone fill the context: take shorter ones, or a model with a longer context"
+        elif not ways:
             more = "" if row.work.gpu.is_cpu else f", nor do {MOST_GPUS} of them"
             yield f"  - no key makes it fit{more}: take a larger GPU or a smaller model"
 
@@ -136,7 +140,7 @@ def _assumed(rows: Sequence[Forecast], source: str) -> Iterator[str]:
         rate = gpu.flops[work.recipe.model.dtype] / 1e12
         yield (
             f"  {gpu.name}: {gpu.memory_bytes / 1e9:.0f} GB, {gpu.bandwidth / 1e9:.0f} GB/s, "
-            f"{rate:.3g} TFLOP/s in {work.recipe.model.dtype}{link} ({gpu.source})"
+            f"{rate:.4g} TFLOP/s in {work.recipe.model.dtype}{link} ({gpu.source})"
         )
     yield "times are without verification, step credit, evaluation, warm start and the engine's start"
     if source:

@@ -8,6 +8,7 @@ import yaml
 
 from rlvr.cli.app import answer, app
 from rlvr.plan.assumed import Assumed
+from tests.checkout import ROOT
 from tests.plan.half_billion import CONFIG
 
 
@@ -64,6 +65,7 @@ def test_a_number_of_gpus_is_from_1_to_8(recipe_file, capsys, count):
             ["--set", 'model.lora={"targets": ["q"]}'],
             "names no module of the model's layers; choose from: all-linear",
         ),
+        (["--set", 'model.lora={"targets": "("}'], "`model.lora.targets = (` is no pattern: missing )"),
         (["--set", f"optim.problems_per_step={10**400}"], "a number in it is beyond all measure"),
         (["--assume", "speed=1"], "`speed` is no assumption"),
     ],
@@ -87,6 +89,19 @@ def test_every_guess_is_printed(recipe_file, capsys):
     said = capsys.readouterr().out
     for name, value in Assumed(link=0.5).model_dump().items():
         assert re.search(rf"^  {name} = {value:g}{re.escape('*' * (name == 'link'))}  \w", said, re.MULTILINE)
+        assert f"`{name}`" in (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+
+
+def test_prompts_that_fill_the_context_are_said_to(recipe_file, capsys):
+    asked = ["--gpu", "B200", "--gpus", "1", "--prompt-tokens", "32768"]
+    assert answer(app, ["plan", str(recipe_file), *asked]) == 1
+    assert "prompts alone fill the context" in capsys.readouterr().out
+
+
+def test_host_memory_of_an_offloaded_optimizer_is_said(recipe_file, capsys):
+    asked = ["--gpu", "H100", "--gpus", "1", "--set", "optim.offload=true"]
+    answer(app, ["plan", str(recipe_file), *asked])
+    assert "optim.offload: 7.4 GiB of host memory beside the GPU's" in capsys.readouterr().out
 
 
 def test_a_recipe_on_servers_that_run_elsewhere(tmp_path, recipe_file, capsys):

@@ -299,3 +299,30 @@ def test_a_request_may_have_a_lower_limit_of_its_own(alone):
         for completion, (whole, finish, _) in zip(group.completions, found[one.problem.id], strict=True):
             assert completion.token_ids == whole[: one.max_tokens]
             assert completion.finish == (finish if len(whole) <= one.max_tokens else "length")
+
+
+def test_an_error_is_raised_and_the_engine_goes_on_as_before(story):
+    model, tokenizer = story
+    asked = [request(i, 5, range(100 * i, 100 * i + 8)) for i in range(48)]
+    engine = engine_of(model, tokenizer)
+    once = generate(engine, asked, Sampling(max_tokens=3))
+    with pytest.raises(EngineError, match="not finite"):
+        list(engine.generate(asked, Sampling(max_tokens=3, temperature=1e-45)))
+    assert generate(engine, asked, Sampling(max_tokens=3)) == once
+
+
+def test_a_frozen_head_is_not_copied_for_each_prompt():
+    """In bfloat16 on a CPU matmul would do so, were the states that it reads a slice of others."""
+    model, tokenizer = tiny()
+    model.resize_token_embeddings(8192)
+    model = model.to(torch.bfloat16).requires_grad_(False)
+    engine = engine_of(model, tokenizer)
+    sampling = Sampling(max_tokens=1, stop_ids=())
+    asked = requests((1,) * len(LENGTHS))
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as seen:
+        generate(engine, asked, sampling)
+    events = seen.profiler.kineto_results.events()
+    largest = max(event.nbytes() for event in events if event.name() == "[memory]")
+    assert largest < 2 * model.lm_head.weight.nbytes
