@@ -96,9 +96,10 @@ def _contradictions(work: Work) -> dict[str, Any]:
     recipe, settings = work.recipe, dict[str, Any]()
     if work.length > work.shape.context:
         settings["sampling.max_tokens"] = work.shape.context - work.prompt
-    if work.ranks > work.gpus:
-        settings["run.ranks"] = work.gpus
-    if min(work.ranks, work.gpus) > 1:
+    left = work.gpus - work.server_gpus
+    if work.ranks > left:
+        settings["run.ranks"] = left
+    if min(work.ranks, left) > 1:
         settings |= {"optim.offload": False} if recipe.optim.offload else {}
         settings |= {"sampling.carry": 0.0} if recipe.sampling.carry else {}
     return settings

@@ -42,9 +42,9 @@ class Assumed(BaseModel):
     """factor on the seconds of handing weights to the engine"""
 
 
-def assumed(settings: Sequence[str], start: Assumed | None = None) -> Assumed:
-    """`start` with the `NAME=VALUE` of `settings`; RecipeError where one is none, or out of range."""
-    given = (start or Assumed()).model_dump()
+def assumed(settings: Sequence[str]) -> Assumed:
+    """The guesses with the `NAME=VALUE` of `settings`; RecipeError where one is none, or out of range."""
+    given = Assumed().model_dump()
     for text in settings:
         name, _, value = (part.strip() for part in text.partition("="))
         if name not in given:

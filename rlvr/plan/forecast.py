@@ -72,8 +72,9 @@ def _faults(work: Work, found: dict[str, Parts]) -> Iterator[Fault]:
             f"{work.length:,}, more than the model's context of {shape.context:,}"
         )
         yield Fault(phase="sampling", why=why)
-    if work.ranks > work.gpus:
-        why = f"`run.ranks = {work.ranks}` wants as many devices, and here are {work.gpus}"
+    if work.ranks > work.gpus - work.server_gpus:
+        left = work.gpus - work.server_gpus
+        why = f"`run.ranks = {work.ranks}` wants as many devices, and trainers have {left}"
         yield Fault(phase="update", why=why)
     for _, why in alone(work.recipe, work.ranks):
         yield Fault(phase="update", why=why)

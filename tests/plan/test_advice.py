@@ -91,8 +91,11 @@ def test_several_ranks_are_told_to_leave_offloading():
 def test_the_recipe_s_own_ranks_count():
     assert work(gpus=8, run={"ranks": 2}).ranks == 2
     found = forecast(work(gpus=1, run={"ranks": 2}))
-    assert found.faults[0].why == "`run.ranks = 2` wants as many devices, and here are 1"
+    assert found.faults[0].why == "`run.ranks = 2` wants as many devices, and trainers have 1"
     assert advise(found)[0].settings == {"run.ranks": 1}
+    beside = {"sampling": {"engine": "vllm_server"}, "run": {"ranks": 2}}
+    assert "trainers have 1" in forecast(work(gpus=2, **beside)).faults[0].why
+    assert forecast(work(gpus=3, **beside)).fits
     shared = work("cpu", run={"ranks": 2})
     assert (shared.gpus, shared.ranks, shared.gpu.memory_bytes) == (2, 2, CPU.memory_bytes / 2)
     assert work(gpus=4, model={"name": "x", "device": "cuda:1"}).ranks == 1
