@@ -33,7 +33,7 @@ from tests.checkout import (
 
 # From the bottom up: a module imports from its own room and from floors below.
 FLOORS = [
-    {"types", "errors", "keeper"},
+    {"types", "errors", "keeper", "cpu"},
     {"algo", "recipe", "problems", "rollout", "verify", "sandbox", "policy", "runs"},
     {"build", "eval", "view", "launch", "serve", "doctor", "plan"},
     {"train"},

@@ -20,8 +20,8 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
+from rlvr.cpu import take_faster
 from rlvr.errors import ModelError, near_miss
-from rlvr.policy.cpu import take_faster
 
 logger = logging.getLogger(__name__)
 

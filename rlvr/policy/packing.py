@@ -21,7 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from rlvr.policy.cpu import round_up
+from rlvr.cpu import round_up
 
 NAME = "rlvr_packed"
 SIMILAR = 0.7

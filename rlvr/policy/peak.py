@@ -7,7 +7,7 @@ from time import perf_counter
 
 import torch
 
-from rlvr.policy.cpu import is_faster, product
+from rlvr.cpu import is_faster, product
 from rlvr.policy.gpus import called
 
 MEASURED_SIZE, MEASURED_S = 1024, 0.15

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from rlvr.cpu import round_up
 from rlvr.errors import EngineError
 from rlvr.rollout.attention import grouped_decode_attention
 from rlvr.rollout.cache import SlotCache, Span
@@ -252,9 +253,10 @@ class _Decoder:
 
     def _step(self) -> Iterator[int]:
         """One forward pass: each active sequence reads its newest token and draws the next."""
-        n = self.active
+        # Some slots beyond the active ones compute along, unread: see rlvr/cpu.py.
+        n = min(round_up(self.active), self.cache.slots)
         position = torch.from_numpy(self.position[:n]).to(self.device)
-        self.cache.begin_step(position, int(self.position[:n].max()) + 1)
+        self.cache.begin_step(position, int(self.position[: self.active].max()) + 1)
         output = self.model(
             input_ids=torch.from_numpy(self.newest[:n]).to(self.device)[:, None],
             attention_mask=self.cache.mask,
@@ -262,8 +264,8 @@ class _Decoder:
             past_key_values=self.cache,
             use_cache=True,
         )
-        self.position[:n] += 1
-        yield from self._draw(output.logits[:, -1], 0)
+        self.position[: self.active] += 1
+        yield from self._draw(output.logits[: self.active, -1], 0)
 
     def _draw(self, logits: torch.Tensor, start: int) -> Iterator[int]:
         """Draw one token for the slots from `start` to `active` and retire those that are finished."""

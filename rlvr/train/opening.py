@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from rlvr import build
+from rlvr.cpu import keep_memory
 from rlvr.errors import RecipeError
 from rlvr.policy import checkpoint
 from rlvr.policy import model as models
-from rlvr.policy.cpu import keep_memory
 from rlvr.policy.hearts import Hearts
 from rlvr.policy.parallel import ONE, World, shard
 from rlvr.problems.overlap import trained_on

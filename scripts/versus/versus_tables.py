@@ -174,7 +174,7 @@ def matmul_rate(threads: int) -> float:
     """FLOPs a second of a large float32 product; the best of several."""
     import torch
 
-    from rlvr.policy.cpu import is_faster, product
+    from rlvr.cpu import is_faster, product
 
     torch.set_num_threads(threads)
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)

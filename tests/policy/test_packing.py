@@ -4,8 +4,8 @@ import pytest
 import torch
 import transformers
 
+from rlvr.cpu import round_up
 from rlvr.policy import packing
-from rlvr.policy.cpu import round_up
 from rlvr.policy.logprobs import completion_logprobs
 from rlvr.policy.model import add_lora
 from rlvr.policy.packing import misfit, packed_attention

@@ -3,7 +3,7 @@
 torch multiplies float32 matrices with MKL, whose AVX-512 kernels are for Intel's processors alone.  oneDNN,
 which torch brings too, has them for all: on AMD's a product takes less than half the time, in float32 as well
 (`scripts/bench_update`).  It makes a kernel for each shape, so it is asked only for numbers of rows that come
-again: those of packed sequences, which are rounded up to few (`round_up`).
+again: those of packed sequences and of decoding slots are rounded up to few (`round_up`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-LEAST_ROWS = 1024
+LEAST_ROWS = 64
 """Below, the call costs more than the faster kernel saves."""
 
 
