@@ -19,7 +19,7 @@ from rlvr.cli.plan import plan
 from rlvr.cli.serve import serve
 from rlvr.cli.terminal import leads
 from rlvr.cli.train import train
-from rlvr.errors import Interrupted, RlvrError
+from rlvr.errors import Interrupted, RankError, RlvrError
 
 INTERNAL = 70
 BROKEN_PIPE = 141
@@ -47,7 +47,13 @@ def main() -> NoReturn:
     # halve the speed of a small model on an idle one.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch loads; vLLM sets off a warning
-    sys.exit(answer(app, sys.argv[1:]))
+    code = answer(app, sys.argv[1:])
+    if "RANK" in os.environ and code in (RankError.exit_code, INTERNAL):
+        # Else the process waits, for as long as for a rank, for what gloo still had to send to the lost one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def answer(app: typer.Typer, arguments: Sequence[str]) -> int:
@@ -66,6 +72,8 @@ def answer(app: typer.Typer, arguments: Sequence[str]) -> int:
             return 128 + stop.signal_number
         return _told("\n".join(_notes(stop) or [str(stop)]), 128 + stop.signal_number, options)
     except KeyboardInterrupt as stop:
+        if not leads():
+            return 130
         return _told("\n".join(_notes(stop) or ["stopped"]), 130, options)
     except BrokenPipeError:
         return _quiet()

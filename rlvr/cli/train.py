@@ -41,23 +41,14 @@ def train(
     """Train a model on problems whose answers can be checked."""
     from rlvr.cli.examine import examine
     from rlvr.cli.probe import run_probe
-    from rlvr.launch import joined, ranks_of
+    from rlvr.launch import Place, check_count, joined, ranks_of
+    from rlvr.launch import run as start
     from rlvr.recipe.check import check_ranks
-    from rlvr.recipe.load import find, load
 
     changes = settings or []
-    if recipe is not None and resume is not None:
-        raise RecipeError("give a recipe or --resume, not both: a resumed run has its own recipe")
-    if recipe is None and resume is None:
-        raise RecipeError(
-            "say what to train: `rlvr train RECIPE`, or `rlvr train --resume RUN` to continue one"
-        )
     if probe and resume is not None:
         raise RecipeError("--probe looks before a run begins: give it the recipe, without --resume")
-    if resume is not None:
-        loaded, folder = _taken_up(resume, changes)
-    else:
-        loaded, folder = load(find(str(recipe)), changes), None
+    loaded, folder = opened(recipe, resume, changes, "train")
     if not joined():
         for warning in examine(loaded):
             typer.echo(f"warning: {warning}", err=True)
@@ -65,26 +56,43 @@ def train(
         run_probe(loaded, unsafe)
     elif not joined() and (ranks := ranks_of(loaded.recipe)) > 1:
         check_ranks(loaded, ranks)
-        _start(ranks, arguments(recipe, changes, resume=resume, unsafe=unsafe))
+        check_count(loaded.recipe, ranks, nodes=1, is_here=True)
+        rest = arguments(recipe, changes, resume=folder, unsafe=unsafe)
+        if code := start(Place(ranks=ranks), rest, runs_of(loaded, folder)):
+            raise typer.Exit(code)
     else:
         _run(loaded, folder, unsafe)
 
 
+def opened(
+    recipe: str | None, resume: str | None, changes: list[str], command: str
+) -> tuple[Loaded, RunFolder | None]:
+    """The recipe to train, and the folder of the run that is taken up, if one is."""
+    from rlvr.recipe.load import find, load
+
+    if recipe is not None and resume is not None:
+        raise RecipeError("give a recipe or --resume, not both: a resumed run has its own recipe")
+    if resume is not None:
+        return _taken_up(resume, changes)
+    if recipe is None:
+        raise RecipeError(
+            f"say what to train: `rlvr {command} RECIPE`, or `rlvr {command} --resume RUN` to continue one"
+        )
+    return load(find(recipe), changes), None
+
+
 def arguments(
-    recipe: str | None, changes: list[str], *, resume: str | None = None, unsafe: bool = False
+    recipe: str | None, changes: list[str], *, resume: RunFolder | None = None, unsafe: bool = False
 ) -> list[str]:
-    """What follows `rlvr` on the command line of each rank."""
-    subject = ["--resume", resume] if resume is not None else [str(recipe)]
+    """What follows `rlvr` on the command line of each rank; they all must mean the same run by it."""
+    subject = ["--resume", str(resume.path)] if resume is not None else [str(recipe)]
     settings = [part for change in changes for part in ("--set", change)]
     return ["train", *subject, *settings, *(["--unsafe-no-isolation"] if unsafe else [])]
 
 
-def _start(ranks: int, rest: list[str]) -> None:
-    from rlvr.launch import Place, run
-
-    code = run(Place(ranks=ranks), rest)
-    if code:
-        raise typer.Exit(code)
+def runs_of(loaded: Loaded, resume: RunFolder | None) -> Path:
+    """Where the run's folder lies, or will."""
+    return resume.path.parent if resume is not None else Path(loaded.recipe.run.dir)
 
 
 def _taken_up(name: str, changes: list[str]) -> tuple[Loaded, RunFolder]:
@@ -120,6 +128,7 @@ def _run(loaded: Loaded, resume: RunFolder | None, unsafe: bool) -> None:
 
 def _trained(loaded: Loaded, resume: RunFolder | None, unsafe: bool, world: World) -> Path:
     """The folder of the run, once it has ended."""
+    from rlvr.launch import LEFT, STOPS
     from rlvr.train.loop import train as loop
     from rlvr.train.opening import open_run
     from rlvr.train.signals import Signals
@@ -137,6 +146,7 @@ def _trained(loaded: Loaded, resume: RunFolder | None, unsafe: bool, world: Worl
             world=world,
         )
         path = run.folder.path
+        signals.stopping, signals.leaving = STOPS, f"{LEFT}; continue with: rlvr train --resume {path}"
         try:
             with _watched(path) if world.leads else nullcontext():
                 loop(run, state)

@@ -1,7 +1,8 @@
 """Signals become `Interrupted` at a place where the run can be saved.
 
 The first SIGINT, SIGTERM or SIGHUP raises in the main thread at once, or at the end of a `deferred` block (an
-optimizer step or a checkpoint is never cut in half).  The second one ends the process on the spot.
+optimizer step or a checkpoint is never cut in half).  The second one ends the process on the spot.  Both are
+said: of several ranks by who started them (rlvr/launch.py).
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from types import FrameType
 from typing import Any
 
 from rlvr.errors import Interrupted
-
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from rlvr.launch import STOPPING, aloud, joined
 
 
 class Signals:
     """Use as a context manager around the run; must be entered in the main thread."""
 
     def __init__(self) -> None:
+        self.stopping = ""
+        """Said at the first signal."""
+        self.leaving = ""
+        """Said at the second one."""
         self._before: dict[signal.Signals, Any] = {}
         self._received = False
         self._waiting: int | None = None
@@ -67,10 +71,16 @@ class Signals:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._received:
+            self._say(self.leaving)
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
         self._received = True
+        self._say(self.stopping)
         if self._depth == 0:
             raise Interrupted(number)
         self._waiting = number
+
+    def _say(self, words: str) -> None:
+        if words and not joined():
+            aloud(words)
