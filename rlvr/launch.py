@@ -133,22 +133,23 @@ def run(place: Place, rest: Sequence[str], runs: Path) -> int:
     The first signal goes to the ranks, which save and end; the second one ends them at once.  None outlives
     this process.  `runs` is where the run's folder lies, or will.
     """
-    keeper = Keeper("rlvr-ranks-")
-    os.environ["TMPDIR"] = f"{keeper.folder}/tmp"  # the mark by which the keeper knows them
-    Path(os.environ["TMPDIR"]).mkdir()
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // place.ranks)))
     ended: list[int | BaseException | None] = []
-    stop = _Stop(keeper.folder)
+    stop = _Stop()
 
     def work() -> None:
         try:
-            ended.append(_agent([*command(place, rest)[1:]], f"{keeper.folder}/logs", stop))
+            ended.append(_agent([*command(place, rest)[1:]], f"{stop.folder}/logs", stop))
         except BaseException as error:  # noqa: BLE001 - handed to the main thread
             ended.append(error)
 
     agent = threading.Thread(target=work, daemon=True)
     with stop.heard_here():
+        keeper = Keeper("rlvr-ranks-")
         try:
+            stop.folder = keeper.folder
+            os.environ["TMPDIR"] = f"{keeper.folder}/tmp"  # the mark by which the keeper knows them
+            Path(os.environ["TMPDIR"]).mkdir()
             agent.start()
             seen = _wait(agent, stop)
         finally:
@@ -242,10 +243,11 @@ def _wait(agent: threading.Thread, stop: _Stop) -> set[int]:
 class _Stop:
     """What signals to this process ask of its ranks."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self) -> None:
         self.heard: list[int] = []
         """Their numbers, in order."""
-        self._folder = folder
+        self.folder = ""
+        """What marks the ranks; empty before there are some."""
         self._told: set[int] = set()
 
     @property
@@ -265,8 +267,8 @@ class _Stop:
         if not self.is_at_once:
             aloud(STOPS)
             self.pass_on()
-        else:
-            kill_below(self._folder)
+        elif self.folder:
+            kill_below(self.folder)
 
     @contextmanager
     def heard_here(self) -> Iterator[None]:

@@ -1,13 +1,14 @@
 """`rlvr launch` says what torchrun is asked, on each machine."""
 
+import os
 import shlex
 import subprocess
 
 import pytest
 from torch.distributed.run import config_from_args, parse_args
 
-from rlvr.launch import PORT, Place, address_of, command, slurm
-from tests.e2e.running import QUICKSTART, here
+from rlvr.launch import MOST, PORT, RANKS_A_CORE, Place, address_of, command, slurm
+from tests.e2e.running import QUICKSTART, here, small
 
 
 def printed(capsys, *arguments):
@@ -97,6 +98,89 @@ def test_a_script_for_slurm_hands_on_every_word_as_it_stands(tmp_path):
 def test_what_cannot_be_is_said(arguments, words, capsys):
     assert here("launch", QUICKSTART, "--dry-run", *arguments) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A folder with a run under `runs/`."""
+    place = tmp_path_factory.mktemp("begun")
+    short = {
+        "warm_start": "null",
+        "run__steps": 1,
+        "eval__every": 0,
+        "eval__limit": 2,
+        "optim__minibatches": 1,
+    }
+    assert here(*small(place / "runs", **short)) == 0
+    return place
+
+
+def resumed(capsys, *arguments):
+    """The lines of a dry run that takes up `last`."""
+    assert here("launch", "--resume", "last", "--dry-run", *arguments) == 0
+    return [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_run_is_taken_up_by_its_folder(begun, capsys, monkeypatch):
+    """`last` may be another run by the time that the other machines look."""
+    monkeypatch.chdir(begun)
+    (words,) = resumed(capsys, "--ranks-per-node", 3, "--set", "run.steps=9")
+    assert words[2:] == [
+        "--nproc-per-node=3", "-m", "rlvr.cli.app", "train", "--resume", "runs/run", "--set", "run.steps=9",
+    ]  # fmt: skip
+    lines = resumed(
+        capsys, "--nodes", 3, "--ranks-per-node", 8, "--host", "10.0.0.1", "--unsafe-no-isolation"
+    )
+    assert [f"--node-rank={number}" in line for number, line in enumerate(lines)] == [True] * 3
+    assert all(line[-4:] == ["train", "--resume", "runs/run", "--unsafe-no-isolation"] for line in lines)
+    assert here("launch", "--resume", "run", "--slurm", "--nodes", 4, "--ranks-per-node", 8) == 0
+    inner = shlex.split(capsys.readouterr().out.splitlines()[-1])[-1]
+    assert shlex.split(inner)[-3:] == ["train", "--resume", "runs/run"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "code"),
+    [
+        (("quickstart", "--resume", "last"), "not both", 2),
+        ((), "`rlvr launch --resume RUN`", 2),
+        (("--resume", "rnu"), "did you mean `run`?", 3),
+        (("--resume", "last", "--set", "run.seed=2"), "a run goes on as it began", 2),
+        (("--resume", "last", "--ranks-per-node", 2, "--set", "run.ranks=3"), "or --set run.ranks=2", 2),
+    ],
+)
+def test_what_cannot_be_taken_up_is_said(begun, capsys, monkeypatch, arguments, words, code):
+    monkeypatch.chdir(begun)
+    assert here("launch", *arguments, "--dry-run") == code
+    assert words in capsys.readouterr().err
+
+
+TOO_MANY = RANKS_A_CORE * os.cpu_count() + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--ranks-per-node", 100000, "--dry-run"), f"a run has at most {MOST}"),
+        (("--ranks-per-node", 100000), f"a run has at most {MOST}"),
+        (("--ranks-per-node", 8, "--nodes", 100000, "--slurm"), f"a run has at most {MOST}"),
+        (("--set", "run.ranks=100000", "--dry-run"), f"a run has at most {MOST}"),
+        (("--ranks-per-node", TOO_MANY, "--set", "model.device=cpu"), f"room for {TOO_MANY - 1} "),
+        (("--ranks-per-node", 0), "Invalid value for '--ranks-per-node'"),
+        (("--ranks-per-node", -1), "Invalid value for '--ranks-per-node'"),
+        (("--nodes", 0), "Invalid value for '--nodes'"),
+        (("--nodes", -3), "Invalid value for '--nodes'"),
+        (("--node-rank", -1), "Invalid value for '--node-rank'"),
+        (("--ranks-per-node", "many"), "Invalid value for '--ranks-per-node'"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(arguments, words, capsys):
+    assert here("launch", QUICKSTART, *arguments) == 2
+    assert words in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_train_refuses_such_counts_too(capsys):
+    assert here("train", QUICKSTART, "--set", "model.device=cpu", "--set", f"run.ranks={TOO_MANY}") == 2
+    assert f"it has room for {TOO_MANY - 1} (" in capsys.readouterr().err
 
 
 def test_addresses():

@@ -109,3 +109,20 @@ def test_errors_are_everybodys_and_who_hangs_is_named(tmp_path):
     lost, words = first["lost"]
     assert lost == [1]
     assert re.match(r"rank 1 on \S+ \(process \d+\) keeps the others waiting: it was in `work of 1`", words)
+
+
+@pytest.mark.slow
+def test_who_asks_who_is_lost_keeps_nobody_waiting():
+    """All were stopped for a while, and each one's connections have timed out."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    place = f"127.0.0.1:{store.port}"
+    ranks = [
+        Hearts(dist.TCPStore("127.0.0.1", store.port), rank=rank, count=2, deadline_s=60.0, place=place)
+        for rank in (0, 1)
+    ]
+    for hearts in ranks:
+        hearts.start()
+    found = ranks[0].lost()  # this thread is the main one of both
+    for hearts in ranks:
+        hearts.stop()
+    assert found == ([], "")
