@@ -58,13 +58,19 @@ class Checkpoint:
         return states
 
     def load_optimizers(self, model: Any, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Give optimizers of `model` their saved state, whatever number of ranks saved it; all ranks do."""
+        """Give optimizers of `model` their saved state, whatever number of ranks saved it; all ranks do.
+
+        Raises RunError where it is another model's.
+        """
         if (self.path / "shards").is_dir():
             shards.load(self.path / "shards", model, optimizers)
-        elif is_shared(model):
-            shards.spread(self.optimizer_states(), optimizers)
+            return
+        states = self.optimizer_states()
+        shards.check(self.path / "trainer.pt", states, optimizers)
+        if is_shared(model):
+            shards.spread(states, optimizers)
         else:
-            for optimizer, saved in zip(optimizers, self.optimizer_states(), strict=True):
+            for optimizer, saved in zip(optimizers, states, strict=True):
                 optimizer.load_state_dict(saved)
 
     def memory(self) -> dict[str, Any] | None:

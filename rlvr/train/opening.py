@@ -27,7 +27,7 @@ from rlvr.problems.sources import Source
 from rlvr.recipe.explain import expand
 from rlvr.recipe.load import Loaded
 from rlvr.recipe.schema import Recipe
-from rlvr.rollout.engine import Elsewhere, Engine, Tell, log
+from rlvr.rollout.engine import Tell, log
 from rlvr.runs.atomic import write_bytes_atomic
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.manifest import build_manifest, read_manifest, write_manifest
@@ -97,7 +97,10 @@ def open_run(
     renderer = build.renderer(tokenizer, model)
     _room_to_write(recipe, renderer)
     voice = Voice(tell)
-    engine = _engine(recipe, model, tokenizer, base_dir, voice, notes, world)
+    engine, note = build.recipe_engine(
+        recipe, model, tokenizer, base_dir, tell=voice, trainers=world.beside, asks=world.leads
+    )
+    notes += [note] if note else []
     stack.callback(engine.close)
     engine.rest()  # the warm start, if there is one, has the device for itself
     folder = world.lead(
@@ -198,31 +201,6 @@ def _course(recipe: Recipe, folder: RunFolder) -> Course:
     algorithm = recipe.algorithm
     steps = [row.metrics for row in read_metrics(folder.path) if row.kind == "train"]
     return Course(steps, "always" if algorithm.entropy == "off" else algorithm.entropy_when)
-
-
-def _engine(
-    recipe: Recipe,
-    model: Any,
-    tokenizer: Any,
-    base_dir: Path,
-    voice: Voice,
-    notes: list[str],
-    world: World,
-) -> Engine:
-    name, note = build.choose_engine(recipe.sampling.engine, model)
-    notes += [note] if note else []
-    if name == "vllm_server" and not world.leads:
-        return Elsewhere()
-    return build.engine(
-        name,
-        model,
-        tokenizer,
-        batch_size=recipe.sampling.batch_size,
-        vllm=recipe.vllm,
-        base_dir=base_dir,
-        tell=voice,
-        trainers=world.beside,
-    )
 
 
 def _up_to_date(

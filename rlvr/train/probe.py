@@ -97,8 +97,12 @@ def probe(
     sandbox = build.sandbox(asked, recipe.sandbox, unsafe=unsafe, tell=tell)
     model, tokenizer = build.policy(loaded, None)
     renderer = build.renderer(tokenizer, model)
-    engine = _engine(recipe, model, tokenizer, renderer, base_dir, tell)
+    engine, note = build.recipe_engine(recipe, model, tokenizer, base_dir, tell=tell)
     stack.callback(engine.close)
+    if note is not None:
+        tell(note)
+    if engine.name != "hf":  # it has weights of its own: are they this model's?
+        prove(engine, model, 0, context=renderer.context, temperature=recipe.sampling.temperature)
     workers = recipe.run.verify_workers or min(8, os.cpu_count() or 1)
     scorer = stack.enter_context(build.scorer(recipe.verifier, workers, base_dir, sandbox=sandbox))
     asking = _Asking(recipe, renderer, engine, scorer)
@@ -127,31 +131,6 @@ def probe(
         update_s=sequences * _update_s(model, groups, recipe),
         eval_s=_evaluated(recipe, benchmarks) * sequence_s,
     )
-
-
-def _engine(
-    recipe: Recipe, model: Any, tokenizer: Any, renderer: Renderer, base_dir: Path, tell: Tell
-) -> Engine:
-    """The recipe's engine; vLLM's is proven to sample from this very model."""
-    name, note = build.choose_engine(recipe.sampling.engine, model)
-    if note is not None:
-        tell(note)
-    engine = build.engine(
-        name,
-        model,
-        tokenizer,
-        batch_size=recipe.sampling.batch_size,
-        vllm=recipe.vllm,
-        base_dir=base_dir,
-        tell=tell,
-    )
-    if name != "hf":
-        try:
-            prove(engine, model, 0, context=renderer.context, temperature=recipe.sampling.temperature)
-        except BaseException:
-            engine.close()
-            raise
-    return engine
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ from rlvr.train.signals import Signals
 if sys.argv[1] == "nohup":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 with Signals() as signals, signals.deferred():
+    signals.stopping, signals.leaving = "stopping", "left"
     if sys.argv[1] == "nohup":
         os.kill(os.getpid(), signal.SIGHUP)
     else:
@@ -87,3 +88,4 @@ def test_nohup_is_respected():
 def test_the_second_signal_ends_the_process_even_in_a_deferred_block():
     ended = child("twice")
     assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "")
+    assert ended.stderr == "stopping\nleft\n", "a person who presses Ctrl-C is told what comes of it"
