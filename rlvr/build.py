@@ -27,7 +27,7 @@ from rlvr.problems.sources import Source, open_source, worked_source
 from rlvr.recipe import schema
 from rlvr.recipe.load import Loaded
 from rlvr.recipe.schema_vllm import Vllm
-from rlvr.rollout.engine import Elsewhere, Engine, Tell, log
+from rlvr.rollout.engine import Engine, Tell, log
 from rlvr.rollout.hf import HfEngine
 from rlvr.rollout.vllm_settings import VllmSettings
 from rlvr.runs.reader import find_run
@@ -132,36 +132,6 @@ def choose_engine(name: str, model: Any) -> tuple[str, str | None]:
     except Exception as error:  # noqa: BLE001 - a package beside it that does not fit raises anything
         return "hf", f"sampling.engine auto -> hf: vLLM does not import ({error}); see `rlvr doctor`"
     return "vllm_local", "sampling.engine auto -> vllm_local"
-
-
-def recipe_engine(
-    recipe: schema.Recipe,
-    model: Any,
-    tokenizer: Any,
-    base_dir: Path,
-    *,
-    tell: Tell,
-    trainers: int = 1,
-    asks: bool = True,
-) -> tuple[Engine, str | None]:
-    """The engine of a recipe, and words for the record where it was chosen for it.
-
-    `asks`: whether this rank is the one that asks servers.
-    """
-    name, note = choose_engine(recipe.sampling.engine, model)
-    if name == "vllm_server" and not asks:
-        return Elsewhere(), note
-    made = engine(
-        name,
-        model,
-        tokenizer,
-        batch_size=recipe.sampling.batch_size,
-        vllm=recipe.vllm,
-        base_dir=base_dir,
-        tell=tell,
-        trainers=trainers,
-    )
-    return made, note
 
 
 def engine(

@@ -37,6 +37,7 @@ from rlvr.sandbox.offer import Offer
 from rlvr.train import resume as resumes
 from rlvr.train.clock import Clock, meter_of
 from rlvr.train.course import Course
+from rlvr.train.engines import engine_of
 from rlvr.train.memory import Practice
 from rlvr.train.pace import pace_of
 from rlvr.train.run import Run, State
@@ -97,10 +98,7 @@ def open_run(
     renderer = build.renderer(tokenizer, model)
     _room_to_write(recipe, renderer)
     voice = Voice(tell)
-    engine, note = build.recipe_engine(
-        recipe, model, tokenizer, base_dir, tell=voice, trainers=world.beside, asks=world.leads
-    )
-    notes += [note] if note else []
+    engine = engine_of(recipe, model, tokenizer, base_dir, tell=voice, note=notes.append, world=world)
     stack.callback(engine.close)
     engine.rest()  # the warm start, if there is one, has the device for itself
     folder = world.lead(

@@ -31,6 +31,7 @@ from rlvr.recipe.schema import Recipe
 from rlvr.rollout.engine import Engine, Tell, log
 from rlvr.rollout.proof import prove
 from rlvr.runs.accounting import tally
+from rlvr.train.engines import engine_of
 from rlvr.train.start import WRONG_COMPLETIONS, WRONG_PROBLEMS, Start, hopeless
 from rlvr.types import Problem, Request, Sampling, ScoredGroup
 from rlvr.verify.compose import Scorer
@@ -97,10 +98,8 @@ def probe(
     sandbox = build.sandbox(asked, recipe.sandbox, unsafe=unsafe, tell=tell)
     model, tokenizer = build.policy(loaded, None)
     renderer = build.renderer(tokenizer, model)
-    engine, note = build.recipe_engine(recipe, model, tokenizer, base_dir, tell=tell)
+    engine = engine_of(recipe, model, tokenizer, base_dir, tell=tell, note=tell)
     stack.callback(engine.close)
-    if note is not None:
-        tell(note)
     if engine.name != "hf":  # it has weights of its own: are they this model's?
         prove(engine, model, 0, context=renderer.context, temperature=recipe.sampling.temperature)
     workers = recipe.run.verify_workers or min(8, os.cpu_count() or 1)
