@@ -20,6 +20,7 @@ from rlvr.eval.benchmarks import Benchmark, find, open_benchmark
 from rlvr.policy import checkpoint
 from rlvr.policy import model as models
 from rlvr.problems.generators import GENERATORS, make_generator
+from rlvr.problems.hub import silence_about
 from rlvr.problems.pieces import token_bytes
 from rlvr.problems.prompts import Renderer, texts
 from rlvr.problems.rows import READERS
@@ -75,8 +76,9 @@ def resolve_model(name: str) -> str:
 
 def load_policy(name: str, *, dtype: str, device: str, revision: str | None = None) -> tuple[Any, Any]:
     """Model and tokenizer of a folder or hub name."""
-    tokenizer = models.load_tokenizer(name, revision=revision)
-    return models.load_model(name, revision=revision, dtype=dtype, device=device), tokenizer
+    quiet = silence_about(name)
+    tokenizer = models.load_tokenizer(name, revision=revision, quiet=quiet)
+    return models.load_model(name, revision=revision, dtype=dtype, device=device, quiet=quiet), tokenizer
 
 
 def policy(loaded: Loaded, resumed: Path | None) -> tuple[Any, Any]:
@@ -149,7 +151,6 @@ def engine(
     """The rollout engine called `name`, as `choose_engine` gave it, with `model`'s weights as version 0.
 
     Servers started here leave the first GPUs to so many `trainers`.
-
     `first_wait_s`: how long `vllm.servers` may take to answer at first; by default as long as to start.
     """
 

@@ -40,6 +40,7 @@ def serve(
     They read new weights from files, so trainer and servers share a machine (or a file system).
     """
     from rlvr.policy import model as models
+    from rlvr.problems.hub import silence_about
     from rlvr.rollout.vllm_settings import VllmSettings
     from rlvr.serve import Plan, read_key
     from rlvr.serve import serve as run
@@ -48,7 +49,7 @@ def serve(
     if dtype not in models.DTYPES:
         raise RecipeError(f"--dtype {dtype}: must be {' or '.join(models.DTYPES)}")
     on_gpu = models.resolve_device(device, key="--device").type == "cuda"
-    config = models.load_config(model)
+    config = models.load_config(model, quiet=silence_about(model))
     settings = VllmSettings(
         dtype=dtype,
         on_gpu=on_gpu,

@@ -70,18 +70,21 @@ def make_model(
         return model
 
 
-def load_model(name: str, *, revision: str | None, dtype: str, device: str) -> PreTrainedModel:
+def load_model(
+    name: str, *, revision: str | None, dtype: str, device: str, quiet: str = ""
+) -> PreTrainedModel:
     """The causal language model of a folder or hub name, in evaluation mode on `device`.
 
+    `quiet`: why the hub is not to be asked, and only the cache of earlier downloads is.
     Raises ModelError with the cause and the mend when there is none.
     """
     _require_folder(name)
     try:
         found: Any = AutoModelForCausalLM.from_pretrained(
-            name, revision=revision or "main", dtype=DTYPES[dtype]
+            name, revision=revision or "main", dtype=DTYPES[dtype], local_files_only=bool(quiet)
         )
     except Exception as error:  # a damaged folder makes transformers raise nearly anything
-        raise ModelError(f"model `{name}` cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"model `{name}` cannot be loaded: {quiet or _first_line(error)}") from error
     # Weights mapped from a file lie unaligned in memory, where kernels round differently than on our own.
     for parameter in found.parameters():
         parameter.data = parameter.data.clone()
@@ -90,15 +93,18 @@ def load_model(name: str, *, revision: str | None, dtype: str, device: str) -> P
     return model
 
 
-def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, *, revision: str | None = None, quiet: str = "") -> PreTrainedTokenizerBase:
     """The tokenizer saved beside the model; one without an end-of-sequence token is refused."""
     _require_folder(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or "main")
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=revision or "main", local_files_only=bool(quiet)
+        )
     except Exception as error:  # likewise
         if not Path(name).is_dir():
             raise ModelError(
-                f"model `{name}` is no folder here, and cannot be fetched from the hub: {_first_line(error)}"
+                f"model `{name}` is no folder here, and cannot be fetched from the hub: "
+                f"{quiet or _first_line(error)}"
             ) from error
         raise ModelError(
             f"model `{name}` has no tokenizer that loads: {_first_line(error)}\n"
@@ -161,13 +167,14 @@ def resolve_device(device: str, *, key: str = "model.device") -> torch.device:
     return resolved
 
 
-def load_config(name: str) -> PretrainedConfig:
+def load_config(name: str, *, quiet: str = "") -> PretrainedConfig:
     """The configuration of a model folder or hub name, which names its architecture."""
     _require_folder(name)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(name)
+        config: PretrainedConfig = AutoConfig.from_pretrained(name, local_files_only=bool(quiet))
     except Exception as error:  # as in load_model
-        raise ModelError(f"model `{name}` has no configuration that loads: {_first_line(error)}") from error
+        why = quiet or _first_line(error)
+        raise ModelError(f"model `{name}` has no configuration that loads: {why}") from error
     if not config.architectures:
         raise ModelError(
             f"model `{name}`: its config.json names no architecture; save it with save_pretrained"

@@ -131,6 +131,12 @@ def silence() -> str:
     return ""
 
 
+def silence_about(model: str) -> str:
+    """The same, where a model of that name would be fetched from there: it is no folder here."""
+    is_folder = model.startswith((".", "/", "~")) or Path(model).is_dir()
+    return "" if is_folder else silence()
+
+
 @contextmanager
 def _cache_only() -> Iterator[None]:
     """Inside, the hub's libraries ask nobody, as with HF_HUB_OFFLINE=1."""

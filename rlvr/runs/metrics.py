@@ -116,13 +116,19 @@ MEMORY = (
 
 METRICS = _register(
     [
-        _row("reward/mean", "reward", "up", "mean reward of the completions that have one", rules.no_reward),
+        _row(
+            "reward/mean",
+            "reward",
+            "up",
+            "mean reward of the completions that have one, but the greedy ones of a baseline",
+            rules.no_reward,
+        ),
         _row(
             "reward/greedy_mean", "reward", "up", "mean reward of the greedy completions (`greedy` baseline)"
         ),
         _row("reward/slope", "reward", "up", "change of the mean reward a step, over 20 steps"),
         _row("reward/std", "reward", "neither", "its standard deviation over the step"),
-        _row("verify/right_share", "share", "up", "completions judged right, of all issued"),
+        _row("verify/right_share", "share", "up", "completions judged right, of all issued, greedy ones too"),
         _row("verify/no_answer_share", "share", "down", "completions without an answer to check"),
         _row("verify/timeout_share", "share", "down", "checks that ran out of time", rules.timeouts),
         _row("verify/error_share", "share", "down", "checks that failed on our side", rules.errors),

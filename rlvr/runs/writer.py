@@ -127,10 +127,11 @@ class Record:
             manifest = read_manifest(self.folder)
             write_manifest(self.folder, manifest.model_copy(update={"start": dict(found)}))
 
-    def finish(self, outcome: str) -> None:
-        """Say how it ended: `finished`, or in words why it stopped before its last step."""
+    def finish(self, outcome: str, why: str = "") -> None:
+        """Say how it ended: `finished` (`why`: before its last step), or in words why it stopped."""
         with self._lock:
-            self._write_status("finished" if outcome == "finished" else "stopped", None, None, outcome)
+            state = "finished" if outcome == "finished" else "stopped"
+            self._write_status(state, None, None, why or outcome)
 
     @property
     def doing(self) -> str:
@@ -210,7 +211,7 @@ class Silence:
     def start(self, found: Mapping[str, float | str]) -> None:
         """Nothing."""
 
-    def finish(self, outcome: str) -> None:
+    def finish(self, outcome: str, why: str = "") -> None:
         """Nothing."""
 
 

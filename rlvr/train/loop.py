@@ -79,7 +79,7 @@ def train(run: Run, state: State, around: Around = nullcontext) -> None:
             run.part(error)
         run.record.finish(f"internal error: {type(error).__name__}: {error}")
         raise
-    run.record.finish("finished")
+    run.record.finish("finished", _why_early(run, state))
 
 
 def _packs(run: Run) -> bool:
@@ -292,6 +292,13 @@ def _last(run: Run, state: State) -> int:
     """The step that ends the run, as far as is known."""
     budget = run.recipe.run.tokens
     return state.step if budget is not None and state.tokens >= budget else run.recipe.run.steps
+
+
+def _why_early(run: Run, state: State) -> str:
+    """Words for a run that ends before `run.steps`; none for one that does not."""
+    if state.step >= run.recipe.run.steps:
+        return ""
+    return f"{state.tokens} tokens sampled of run.tokens = {run.recipe.run.tokens}"
 
 
 def _due(step: int, every: int, last: int) -> bool:

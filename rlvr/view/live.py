@@ -18,7 +18,7 @@ from rich.live import Live
 from rlvr.errors import RunError
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics import alarms
-from rlvr.runs.reader import Row, RunStatus, Tail, read_manifest, read_status
+from rlvr.runs.reader import Row, RunStatus, Tail, read_manifest, read_metrics, read_status
 from rlvr.runs.trends import hacking
 from rlvr.view import lines
 from rlvr.view.panel import panel
@@ -110,12 +110,17 @@ def _is_last_look(watched: Watched, stop: threading.Event | None) -> bool:
 
 
 def _skip_what_was_resumed(watched: Watched, console: Console) -> None:
+    """Neither the lines nor the alarms from before the newest resume are said again."""
     try:
         resumes = read_manifest(watched.path).resumes
     except RunError:
         return
     if resumes:
         watched.shown_until = resumes[-1].time
+        before = [row for row in read_metrics(watched.path) if row.time <= watched.shown_until]
+        for row in before:
+            _alarms(watched, alarms(row.metrics))
+        _alarms(watched, hacking(before))
         console.out(f"resumed after step {resumes[-1].step}", highlight=False)
 
 
@@ -148,7 +153,8 @@ def _is_over(status: RunStatus) -> bool:
 def _ending(watched: Watched, status: RunStatus) -> str:
     where = f"after step {status.step}/{status.steps}"
     if status.state == "finished":
-        return f"finished {where}: {watched.path}"
+        why = f", {status.outcome}" if status.outcome != "finished" else ""
+        return lines.printable(f"finished {where}{why}: {watched.path}")
     if status.state == "stopped":
         return lines.printable(f"stopped {where}: {status.outcome}")
     if status.state == "damaged":

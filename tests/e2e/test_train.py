@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from rlvr.policy import checkpoint
 from rlvr.recipe.presets import PRESETS
-from rlvr.runs.reader import read_metrics, read_rollouts
+from rlvr.runs.reader import read_metrics, read_rollouts, read_status
 from tests.e2e.running import PLUGINS, REPO, checkpoints, here, leftovers, settings, small, train_rows
 from tests.tiny import saved
 
@@ -149,6 +149,7 @@ def test_a_budget_of_tokens_ends_a_run_and_may_be_raised(tmp_path):
     halves = tmp_path / "halves"
     assert sorted(train_rows(halves)) == [1]
     assert checkpoints(halves)[-1] == "step-000001", "the last step is saved"
+    assert re.fullmatch(r"\d+ tokens sampled of run.tokens = 1", read_status(halves).outcome)
     assert here("train", "--resume", halves, *settings(run__tokens=1200)) == 0
     assert here(*small(tmp_path, **changes, run__tokens=1200)) == 0
     whole, resumed = (train_rows(tmp_path / name) for name in ("run", "halves"))

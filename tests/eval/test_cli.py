@@ -186,3 +186,20 @@ def test_a_model_folder_is_measured_resumed_and_measured_alike(tmp_path):
     assert [[r["shares"] for r in results] for results in found] == [[r["shares"] for r in found[0]]] * 3
     assert [r["evidence"]["resumed"] for r in found[2]] == [3, 1]
     assert (tmp_path / "a" / "story.jsonl").read_bytes() == (tmp_path / "b" / "story.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("command", [("eval", "no/such-model", "-b", "story"), ("serve", "no/such-model")])
+def test_without_a_network_a_model_that_is_nowhere_is_said_at_once(tmp_path, command):
+    """The hub's library would ask six times for each file, with 23 s of pauses."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
+    environment |= {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_HOME": str(tmp_path)}
+    environment |= {"PYTHONPATH": os.pathsep.join([str(REPO), str(REPO / "verifiers")])}
+    done = subprocess.run(
+        [sys.executable, "-m", "rlvr.cli.app", *command],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    *_, last = done.stderr.splitlines()
+    assert last.startswith("model `no/such-model` ")
+    assert "http://127.0.0.1:1 does not answer: " in last
+    assert "Retrying" not in done.stderr

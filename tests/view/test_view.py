@@ -111,6 +111,28 @@ def test_a_resumed_run_does_not_repeat_its_lines(tmp_path):
     assert said.count("step 5/6") == 2  # its line and the ending
 
 
+def test_a_resumed_run_does_not_repeat_its_alarms(tmp_path):
+    run = folder(tmp_path)
+    record = Record(run, None)
+    for step in (1, 2):
+        record.step(step, CUT, report(step, verify__right_share=0.0))
+    record = Record(run, 2)
+    record.step(3, CUT, report(3, verify__right_share=0.0, verify__timeout_share=0.5))
+    record.finish("finished")
+    said = watched(run.path)
+    assert "step 3/40" in said
+    assert "are cut at the limit" not in said
+    assert said.count("of checks ran out of time") == 1, "a new one is said"
+
+
+def test_a_run_that_finishes_early_says_why(tmp_path):
+    run = learning_run(tmp_path, steps=6, finished=False)
+    Record(run, 5).finish("finished", "1203 tokens sampled of run.tokens = 1200")
+    status = read_status(run.path)
+    assert (status.state, status.outcome) == ("finished", "1203 tokens sampled of run.tokens = 1200")
+    assert f"finished after step 5/6, {status.outcome}: " in " ".join(watched(run.path).split())
+
+
 def test_a_trainers_own_view_leaves_it_to_the_trainer_to_say_why_it_stopped(tmp_path):
     run = learning_run(tmp_path, steps=6, finished=False)
     Record(run, 5).finish("stopped by signal 2")
