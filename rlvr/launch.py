@@ -166,6 +166,13 @@ def run(place: Place, rest: Sequence[str], runs: Path) -> int:
     return RankError.exit_code if end is None else end
 
 
+def go_on(path: Path, hosts: Sequence[str] = ()) -> str:
+    """Words on how to take up the run at `path`, which ran on `hosts`."""
+    count = len(set(hosts))
+    on_all = f" (on {count} machines: rlvr launch --resume {path}, with the options of before)"
+    return f"continue with: rlvr train --resume {path}{on_all if count > 1 else ''}"
+
+
 def _left(runs: Path, ranks: set[int]) -> str:
     """Words about a run whose ranks were ended before they could save it."""
     for path in runs.glob("*/status.json"):
@@ -173,7 +180,7 @@ def _left(runs: Path, ranks: set[int]) -> str:
             said = json.loads(path.read_bytes())
             if said["pid"] in ranks and said["host"] == socket.gethostname():
                 how = "ended" if said["state"] == "stopped" else LEFT
-                return f"{how}; continue with: rlvr train --resume {path.parent}"
+                return f"{how}; {go_on(path.parent)}"
     return "ended at once; nothing of the run was saved by this machine"
 
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from torch.distributed.run import config_from_args, parse_args
 
-from rlvr.launch import MOST, PORT, RANKS_A_CORE, Place, address_of, command, slurm
+from rlvr.launch import MOST, PORT, RANKS_A_CORE, Place, address_of, command, go_on, slurm
 from tests.e2e.running import QUICKSTART, here, small
 
 
@@ -181,6 +181,11 @@ def test_counts_that_cannot_be_are_refused(arguments, words, capsys):
 def test_train_refuses_such_counts_too(capsys):
     assert here("train", QUICKSTART, "--set", "model.device=cpu", "--set", f"run.ranks={TOO_MANY}") == 2
     assert f"it has room for {TOO_MANY - 1} (" in capsys.readouterr().err
+
+
+def test_how_to_go_on_depends_on_where_it_ran(tmp_path):
+    assert go_on(tmp_path, ["a", "a"]) == f"continue with: rlvr train --resume {tmp_path}"
+    assert f"(on 2 machines: rlvr launch --resume {tmp_path}, " in go_on(tmp_path, ["a", "b", "a"])
 
 
 def test_addresses():

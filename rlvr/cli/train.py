@@ -128,7 +128,7 @@ def _run(loaded: Loaded, resume: RunFolder | None, unsafe: bool) -> None:
 
 def _trained(loaded: Loaded, resume: RunFolder | None, unsafe: bool, world: World) -> Path:
     """The folder of the run, once it has ended."""
-    from rlvr.launch import LEFT, STOPS
+    from rlvr.launch import LEFT, STOPS, go_on
     from rlvr.train.loop import train as loop
     from rlvr.train.opening import open_run
     from rlvr.train.signals import Signals
@@ -146,12 +146,13 @@ def _trained(loaded: Loaded, resume: RunFolder | None, unsafe: bool, world: Worl
             world=world,
         )
         path = run.folder.path
-        signals.stopping, signals.leaving = STOPS, f"{LEFT}; continue with: rlvr train --resume {path}"
+        how = go_on(path, world.hosts)
+        signals.stopping, signals.leaving = STOPS, f"{LEFT}; {how}"
         try:
             with _watched(path) if world.leads else nullcontext():
                 loop(run, state)
         except (Interrupted, EngineError, RunError, RankError) as stop:
-            stop.add_note(f"stopped after step {state.step}; continue with: rlvr train --resume {path}")
+            stop.add_note(f"stopped after step {state.step}; {how}")
             raise
     return path
 

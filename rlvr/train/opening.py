@@ -17,9 +17,9 @@ import torch
 from rlvr import build
 from rlvr.cpu import keep_memory
 from rlvr.errors import RecipeError
+from rlvr.launch import go_on
 from rlvr.policy import checkpoint
 from rlvr.policy import model as models
-from rlvr.policy.hearts import Hearts
 from rlvr.policy.parallel import ONE, World, shard
 from rlvr.problems.overlap import trained_on
 from rlvr.problems.prompts import Renderer
@@ -116,7 +116,7 @@ def open_run(
     whole, model = model, shard(copy.deepcopy(model), world) if world.count > 1 else model
     if world.hearts is not None:
         world.hearts.doing = lambda: record.doing
-        world.hearts.ending = partial(_lost, world.hearts, folder, tell)
+        world.hearts.ending = partial(_lost, world, folder, tell)
     run = Run(
         recipe=recipe,
         base_dir=base_dir,
@@ -253,12 +253,11 @@ def _new_folder(
     return folder
 
 
-def _lost(hearts: Hearts, folder: RunFolder, tell: Tell, words: str) -> None:
+def _lost(world: World, folder: RunFolder, tell: Tell, words: str) -> None:
     """Say that ranks are lost, where the record may be another's that is lost itself."""
-    go_on = f"continue with: rlvr train --resume {folder.path}"
-    if hearts.may_record:
+    if world.hearts is not None and world.hearts.may_record:
         note_end(folder, words)
-    tell(f"{words}\n{go_on}", lasting=True)
+    tell(f"{words}\n{go_on(folder.path, world.hosts)}", lasting=True)
 
 
 def _room_to_write(recipe: Recipe, renderer: Renderer) -> None:
