@@ -88,6 +88,9 @@ def main() -> None:
     trainer.train()
     if trainer.is_world_process_zero():
         clock.write(Path(task["result"]), threads=torch.get_num_threads())
+    if dist.is_initialized():  # gloo's threads would end the process with an error
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 def reward(task: dict, drawn: dict):
