@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # made in C
 
-from rlvr.errors import Interrupted, ModelError, RlvrError
+from rlvr.errors import Interrupted, ModelError, RankError, RlvrError
 from rlvr.policy.hearts import Hearts
 
 T = TypeVar("T")
@@ -52,6 +52,8 @@ class World:
     """Where it carries them from."""
     group: dist.ProcessGroup | None = None
     """Carries objects, over gloo."""
+    patience: timedelta | None = None
+    """So long one waits for another."""
     hearts: Hearts | None = None
     """Who notices that a rank is lost."""
     listening: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -103,9 +105,10 @@ class World:
         result: T | U = found[0]
         return result
 
-    def own(self, values: Iterable[T]) -> list[T]:
-        """What this rank draws of a list that is the same on all: every n-th, among n that draw."""
-        return list(values)[self.rank :: self.drawers] if self.rank < self.drawers else []
+    def own(self, values: Iterable[T], rank: int | None = None) -> list[T]:
+        """What `rank`, or else this one, draws of a list that is the same on all: every n-th, if n draw."""
+        first = self.rank if rank is None else rank
+        return list(values)[first :: self.drawers] if first < self.drawers else []
 
     def merged(self, shares: list[list[T]]) -> list[T]:
         """The inverse of `own`, of what `attempt` gave."""
@@ -116,7 +119,11 @@ class World:
 
     def apart(self) -> World:
         """The same ranks on lines of their own, for another thread."""
-        return self if self.count == 1 else replace(self, group=dist.new_group(backend="gloo"))
+        return (
+            self
+            if self.count == 1
+            else replace(self, group=dist.new_group(backend="gloo", timeout=self.patience))
+        )
 
     def agreed(self, error: RlvrError) -> RlvrError:
         """The error by which all ranks end, of those that raised one: one of them tells it."""
@@ -151,7 +158,8 @@ ONE = World()
 def join(device: str, deadline_s: float) -> Iterator[World]:
     """Meet the other ranks, where there are others; `device` is `model.device` of the recipe.
 
-    A rank that says nothing for `deadline_s` ends all of them.  Raises ModelError where a rank has no device.
+    A rank that says nothing for `deadline_s` ends all of them.  Raises ModelError where a rank has no device,
+    RankError where the others do not come.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ONE
@@ -166,19 +174,33 @@ def join(device: str, deadline_s: float) -> Iterator[World]:
     def connect(is_master: bool = False) -> TCPStore:
         return TCPStore(address, port, None, is_master, timeout=patience, wait_for_workers=False)
 
-    store = connect(hosts_store)
-    dist.init_process_group(
-        backend,
-        store=PrefixStore("rlvr", store),
+    place, host = f"{address}:{port}", socket.gethostname()
+    try:
+        store = connect(hosts_store)
+        dist.init_process_group(
+            backend,
+            store=PrefixStore("rlvr", store),
+            rank=rank,
+            world_size=count,
+            timeout=patience,
+            device_id=where if backend == "nccl" else None,
+        )
+        group = dist.new_group(backend="gloo", timeout=patience)
+        hearts = Hearts(connect(), rank=rank, count=count, deadline_s=deadline_s, place=place)
+    except dist.DistError as error:
+        raise RankError(
+            f"rank {rank} of {count} on {host} did not meet the others at {place} within {deadline_s:g} s "
+            f"(run.rank_deadline): {str(error).splitlines()[0]}"
+        ) from error
+    world = World(
         rank=rank,
-        world_size=count,
-        timeout=patience,
-        device_id=where if backend == "nccl" else None,
+        count=count,
+        drawers=count,
+        backend=backend,
+        device=where,
+        group=group,
+        patience=patience,
     )
-    group = dist.new_group(backend="gloo", timeout=patience)
-    host = socket.gethostname()
-    hearts = Hearts(connect(), rank=rank, count=count, deadline_s=deadline_s, place=f"{address}:{port}")
-    world = World(rank=rank, count=count, drawers=count, backend=backend, device=where, group=group)
     try:
         hearts.start()
         hosts = world.attempt(lambda: host)

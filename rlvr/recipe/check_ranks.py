@@ -22,9 +22,3 @@ def alone(recipe: Recipe, count: int) -> Findings:
             f"`optim.offload` is for one process, and {count} ranks share the optimizer's state instead; "
             "leave it out, or set run.ranks to 1",
         )
-    if recipe.sampling.carry:
-        yield (
-            ("sampling.carry",),
-            f"`sampling.carry = {recipe.sampling.carry:g}` is for one process: {count} ranks would each "
-            "carry other groups; leave it out, or set run.ranks to 1",
-        )

@@ -72,6 +72,11 @@ class Elsewhere:
         assert not requests, "the rank that has the engine asks it"
         return iter(())
 
+    def flow(self, inbox: Inbox, sampling: Sampling) -> Iterator[tuple[int, Group] | None]:
+        """Likewise."""
+        assert not inbox, "the rank that has the engine asks it"
+        return iter(())
+
     def load_weights(self, model: Any, version: int) -> None:
         """They are the other rank's."""
 

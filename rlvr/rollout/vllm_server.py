@@ -126,7 +126,7 @@ class VllmServer:
         left: dict[int, Request] = {}
         names: dict[int, int] = {}
         waiting: deque[int] = deque()
-        answers: queue.SimpleQueue[tuple[Member, int | None, Group | Exception | None]] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[tuple[int | None, Group | Exception | None]] = queue.SimpleQueue()
         heard = monotonic()
         try:
             while left or inbox:
@@ -136,7 +136,7 @@ class VllmServer:
                     waiting.append(ticket)
                 self._send(waiting, left, sampling, answers)
                 try:
-                    member, index, answer = answers.get(timeout=GLANCE_S)
+                    index, answer = answers.get(timeout=GLANCE_S)
                 except queue.Empty:
                     self._tell_the_wait(heard)
                     away = monotonic()
@@ -148,7 +148,6 @@ class VllmServer:
                     if isinstance(answer, Exception):
                         raise answer
                     continue
-                member.asked.pop(index, None)
                 if isinstance(answer, Group):
                     del left[index]
                     yield names.pop(index), answer
@@ -194,7 +193,8 @@ class VllmServer:
             answer = error
             if isinstance(error, ReplicaError | drawn.GarbageError) and incarnation == member.incarnation:
                 member.trouble = member.trouble or str(error)  # not of one that was started anew meanwhile
-        answers.put((member, index, answer))
+        member.asked.pop(index, None)  # here, since a flow may be left unread for a while
+        answers.put((index, answer))
 
     def _group(self, request: Request, sampling: Sampling, answer: Any) -> Group:
         try:
@@ -257,7 +257,7 @@ class VllmServer:
             finally:
                 member.is_mending = False
         if answers is not None:
-            answers.put((member, None, failed))
+            answers.put((None, failed))
         elif failed is not None:
             raise failed
 

@@ -9,6 +9,8 @@ completions go on under the new weights, or wait for their verdicts, and belong 
 and every problem is trained on once.  Nothing is cut, so nothing is lost of long completions; they come one
 step later than short ones, and are one version older.  What is carried is not saved: a run that goes on
 asks those problems again.
+
+Of several ranks each takes and carries its share of the step's groups, and hands over what it took.
 """
 
 from __future__ import annotations
@@ -58,15 +60,23 @@ class Carry:
     """Serials that a run which goes on asks anew: they were on their way when its checkpoint was written."""
     auditor: Auditor | None = None
     """Who checks a sample a second time."""
+    ranks: int = 1
+    """How many share the work."""
     open: dict[int, Asked] = field(default_factory=dict)
-    """By serial."""
+    """What this rank has on its way, by serial."""
+    left: list[list[int]] = field(init=False)
+    """Serials that each rank has on its way between two takes."""
     _inbox: Inbox = field(default_factory=deque)
     _flow: Iterator[tuple[int, Group] | None] | None = None
 
+    def __post_init__(self) -> None:
+        """Nothing is on its way."""
+        self.left = [[] for _ in range(self.ranks)]
+
     @property
     def serials(self) -> tuple[int, ...]:
-        """What is on its way, in the order of the problems."""
-        return tuple(sorted(self.open))
+        """What all ranks have on their way between two takes, in the order of the problems."""
+        return tuple(sorted(serial for left in self.left for serial in left))
 
     def ask(self, serials: Sequence[int], requests: Sequence[Request], step: int) -> None:
         """Begin to sample these groups."""

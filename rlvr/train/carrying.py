@@ -26,4 +26,12 @@ def carry_of(
             "sampling.engine to hf or vllm_server, or carry to 0"
         )
     most = round(share * run.recipe.optim.problems_per_step)
-    return Carry(engine=run.engine, scorer=scorer, sampling=sampling, most=most, again=again, auditor=auditor)
+    return Carry(
+        engine=run.engine,
+        scorer=scorer,
+        sampling=sampling,
+        most=most,
+        again=again,
+        auditor=auditor,
+        ranks=run.world.count,
+    )

@@ -106,7 +106,7 @@ class Stream:
         indices: list[int] = []
         unfit: list[int] = []
         clock, asked = Clock(self.meter), 0
-        carried_in = len(self.carry.again or self.carry.open) if self.carry else 0
+        carried_in = len(self.carry.again or self.carry.serials) if self.carry else 0
         limit = max(count, int(count * self.oversample + 1e-9))
         while not groups or (len(kept) < count and len(groups) < limit and self.drop_zero_variance):
             short = count - len(kept)
@@ -118,8 +118,8 @@ class Stream:
             else:
                 more, skipped = self._ask(self.carry, wanted, step, wants)
                 asked += more
-                found = self.carry.take(wanted, step, clock, progress)
-                new, serials = [scored for _, scored in found], [one.serial for one, _ in found]
+                found = self._scored_first(self.carry, wanted, step, clock, progress)
+                new, serials = [scored for _, scored in found], [serial for serial, _ in found]
             groups, unfit = groups + new, unfit + skipped
             indices += map(self.sampler.index, serials)
             kept = self._kept(groups, memory, step, count)
@@ -140,7 +140,7 @@ class Stream:
             metrics=self._metrics(groups, kept, count, lap.seconds["sample"])
             | spent
             | {"rollout/prompts_too_long": float(len(unfit))}
-            | (flow_metrics(asked, carried_in, len(groups), len(self.carry.open)) if self.carry else {})
+            | (flow_metrics(asked, carried_in, len(groups), len(self.carry.serials)) if self.carry else {})
             | self.practice.metrics(memory, after, done, kept, step),
         )
 
@@ -208,17 +208,41 @@ class Stream:
     def _ask(self, carry: Carry, wanted: int, step: int, wants: Wants | None) -> tuple[int, list[int]]:
         """Have so many groups on their way that `wanted` may be taken and the rest carried over.
 
+        Each rank takes and carries its share, so what is new goes to those that have fewer on their way.
         Returns how many are new, and the indices of problems that do not fit the context.
         """
-        again, carry.again = carry.again, ()
-        problems = [(serial, self.sampler.source[self.sampler.index(serial)]) for serial in again]
-        asked = [self._request(serial, p, self.renderer.render(p), step) for serial, p in problems]
-        # Of an earlier step: it is waited for, and not carried once more.
-        carry.ask(again, asked, step - 1)
+        world, again = self.world, carry.again
+        if again:
+            carry.again = ()
+            problems = [(serial, self.sampler.source[self.sampler.index(serial)]) for serial in again]
+            asked = [self._request(serial, p, self.renderer.render(p), step) for serial, p in problems]
+            # Of an earlier step: it is waited for, and not carried once more.
+            carry.ask(world.own(again), world.own(asked), step - 1)
+            carry.left = [world.own(again, rank) for rank in range(world.count)]
         spare = 0 if step == self.last else carry.most
-        requests, serials, skipped = self._requests(wanted + spare - len(carry.open), step, wants)
-        carry.ask(serials, requests, step)
+        short = [
+            len(world.own(range(wanted), rank)) + len(world.own(range(spare), rank)) - len(left)
+            for rank, left in enumerate(carry.left)
+        ]
+        requests, serials, skipped = self._requests(sum(short), step, wants)
+        begin, end = sum(short[: world.rank]), sum(short[: world.rank + 1])
+        carry.ask(serials[begin:end], requests[begin:end], step)
         return len(requests), skipped
+
+    def _scored_first(
+        self, carry: Carry, wanted: int, step: int, clock: Clock, progress: Progress
+    ) -> list[tuple[int, ScoredGroup]]:
+        """`wanted` groups with their serials, in the order of the problems: of each rank its share."""
+        own = len(self.world.own(range(wanted)))
+
+        def take() -> tuple[list[tuple[int, ScoredGroup]], list[int]]:
+            found = carry.take(own, step, clock, progress)
+            return [(one.serial, scored) for one, scored in found], sorted(carry.open)
+
+        with clock.phase("wait"):  # for the other ranks
+            drawn = self.world.attempt(take, heard=True)
+        carry.left = [left for _, left in drawn]
+        return sorted((pair for found, _ in drawn for pair in found), key=lambda pair: pair[0])
 
     def _request(self, serial: int, problem: Problem, ids: tuple[int, ...], step: int) -> Request:
         seeds = tuple(completion_seed(self.seed, step, serial, i) for i in range(self.group_size))

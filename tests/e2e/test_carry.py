@@ -2,11 +2,12 @@
 
 import json
 import signal
+import time
 
 import pytest
 
-from rlvr.runs.reader import read_rollouts, rollout_steps
-from tests.e2e.running import checkpoints, here, in_phase, running, small, train_rows
+from rlvr.runs.reader import read_manifest, read_rollouts, rollout_steps
+from tests.e2e.running import checkpoints, here, in_phase, running, settings, small, train_rows
 
 pytestmark = pytest.mark.slow
 CARRY = {
@@ -39,17 +40,22 @@ def check(run, steps):
     assert {int(name.rpartition("-")[2]) for one in asked for name in one} == set(range(8 * steps))
 
 
-def test_every_problem_is_trained_on_once_although_the_run_is_killed(tmp_path):
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 3), (2, 1)])
+def test_every_problem_is_trained_on_once_although_the_run_is_killed(tmp_path, before, after):
+    """Also by several ranks, of which each carries its share, and by others that go on."""
     run = tmp_path / "run"
-    with running(tmp_path, *small(tmp_path, **CARRY)) as process:
+    with running(tmp_path, *small(tmp_path, **CARRY, run__ranks=before)) as process:
         process.until(lambda: "step-000002" in checkpoints(run))
         process.until(in_phase(run, "sample", 2))
         process.ends(signal.SIGKILL)
+        time.sleep(3.0 * (before > 1))  # the keeper ends the ranks
     state = json.loads((run / "checkpoints" / checkpoints(run)[-1] / "state.json").read_text())
     assert state["carried"], "nothing was on its way: the kill proves nothing"
-    with running(tmp_path, "train", "--resume", run) as process:
+    with running(tmp_path, "train", "--resume", run, *settings(run__ranks=after)) as process:
         assert process.ends() == 0, process.said()
+        process.check_nothing_runs()
     check(run, 6)
+    assert read_manifest(run).ranks == after
 
 
 def test_what_cannot_be_carried_is_refused(tmp_path, capsys):
