@@ -159,6 +159,23 @@ def in_phase(run, phase, step=0):
     return holds
 
 
+def replicas(process):
+    """Process ids of the API servers below a run."""
+    found = []
+    for pid in process.descendants():
+        try:
+            if b"vllm.entrypoints" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def has_done(run, step):
+    """A condition: so many steps are done."""
+    return lambda: status(run).get("step", -1) >= step
+
+
 def checkpoints(run):
     """Names of the visible checkpoints, those of the warm start first, in order of age."""
     names = (p.name for p in (run / "checkpoints").glob("[!.]*"))

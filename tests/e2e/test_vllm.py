@@ -11,7 +11,17 @@ pytest.importorskip("vllm", reason="vLLM is not installed: scripts/install vllm-
 
 from rlvr.runs.reader import read_manifest, read_metrics, read_rollouts, read_status, rollout_steps
 from rlvr.train.clock import PHASES
-from tests.e2e.running import checkpoints, here, in_phase, leftovers, running, small, status, train_rows
+from tests.e2e.running import (
+    checkpoints,
+    has_done,
+    here,
+    in_phase,
+    leftovers,
+    replicas,
+    running,
+    small,
+    train_rows,
+)
 from tests.e2e.test_resume import check_same
 
 pytestmark = pytest.mark.slow
@@ -73,23 +83,6 @@ def test_a_signal_ends_vllm_local_cleanly(tmp_path, number):
     ended = read_status(tmp_path / "run")
     assert ended.state == "stopped"
     assert checkpoints(tmp_path / "run")[-1] == f"step-{ended.step:06d}"
-
-
-def replicas(process):
-    """Process ids of the API servers below a run."""
-    found = []
-    for pid in process.descendants():
-        try:
-            if b"vllm.entrypoints" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-        except OSError:
-            continue
-    return found
-
-
-def has_done(run, step):
-    """A condition: so many steps are done."""
-    return lambda: status(run).get("step", -1) >= step
 
 
 def test_sampling_ahead_survives_the_death_of_its_server_and_of_the_trainer(tmp_path):
