@@ -1,4 +1,4 @@
-"""The verifier of scripts/bench_overlap: a coin, which takes its time for a few texts, as a judge far away may."""
+"""The verifier of scripts/bench_overlap: a coin, slow for a few texts, as a judge far away may be."""
 
 import hashlib
 import time

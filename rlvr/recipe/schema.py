@@ -152,7 +152,9 @@ class SamplingKeys(BaseModel):
     max_lag: int = Field(default=0, ge=0)
     """Weight versions that sampling may lag behind, while the trainer updates (vllm_server); 0: in turns."""
     carry: float = Field(default=0.0, ge=0, le=1)
-    """Share of a step's groups that may be unfinished at its end and join the next; 0 waits for all."""
+    """Share of a step's groups that may be unfinished at its end and join a later one; 0 waits for all."""
+    carry_steps: int = Field(default=1, ge=1)
+    """Such a group is waited for so many steps later; its first tokens are at most so many versions older."""
     replay: Replay | None = None
     """Rare right completions that come back; null keeps none."""
 

@@ -56,6 +56,8 @@ class Carry:
     """How completions are drawn."""
     most: int
     """Groups that a step may leave to the next one."""
+    steps: int = 1
+    """A group is waited for so many steps after the one that asked for it."""
     again: Sequence[int] = ()
     """Serials that a run which goes on asks anew: they were on their way when its checkpoint was written."""
     auditor: Auditor | None = None
@@ -93,7 +95,7 @@ class Carry:
         """
         chosen: list[Asked] = []
         while len(chosen) < count:
-            overdue = [a for a in self.open.values() if a.step < step]
+            overdue = [a for a in self.open.values() if step - a.step >= self.steps]
             scored = [a for a in self.open.values() if a.pending is not None and a.pending.done()]
             late = [a for a in overdue if a not in scored]
             chosen = [a for a in scored if a.step < step] + [a for a in scored if a.step == step]

@@ -31,6 +31,7 @@ def carry_of(
         scorer=scorer,
         sampling=sampling,
         most=most,
+        steps=run.recipe.sampling.carry_steps,
         again=again,
         auditor=auditor,
         ranks=run.world.count,
