@@ -32,8 +32,17 @@ def engine(loaded: Loaded) -> Findings:
 
 
 def carried(loaded: Loaded) -> Findings:
-    """What is asked beside each group, and cannot be carried over with it."""
-    algorithm, carry = loaded.recipe.algorithm, loaded.recipe.sampling.carry
+    """What is asked beside each group, and cannot be carried over with it; how late, where nothing is."""
+    algorithm, carry, steps = (
+        loaded.recipe.algorithm,
+        loaded.recipe.sampling.carry,
+        loaded.recipe.sampling.carry_steps,
+    )
+    if steps > 1 and not carry:
+        yield (
+            ("sampling.carry_steps",),
+            f"`sampling.carry_steps = {steps}` is not read: `sampling.carry` is 0; set it, to 0.25 for one",
+        )
     for key, value in (("baseline", algorithm.baseline), ("credit", algorithm.credit)):
         if carry and value in ("greedy", "step_mc", "segment_mc"):
             yield (

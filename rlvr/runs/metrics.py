@@ -193,7 +193,7 @@ METRICS = _register(
             "rollout/groups_carried_out",
             "count",
             "neither",
-            "groups begun that join the next step",
+            "groups begun that join a later step",
             rules.open_carry,
         ),
         _row("batch/groups", "count", "neither", "groups that the step trained on"),

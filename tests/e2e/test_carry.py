@@ -102,6 +102,7 @@ def test_what_cannot_be_carried_is_refused(tmp_path, capsys):
         ),
         ({"algorithm__preset": "vineppo"}, "`algorithm.credit = step_mc` asks the engine"),
         ({"sampling__carry": 1.5}, "sampling.carry"),
+        ({"sampling__carry": 0, "sampling__carry_steps": 2}, "`sampling.carry_steps = 2` is not read"),
     ):
         assert here(*small(tmp_path, **CARRY | changes)) == 2
         assert words in capsys.readouterr().err

@@ -1,7 +1,11 @@
 """What ranks decide together, and how a rank that hangs is told from those that wait for it."""
 
+import os
 import pickle
 import re
+import signal
+import socket
+import threading
 import time
 from datetime import timedelta
 
@@ -9,10 +13,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from rlvr.errors import EngineError, Interrupted
+from rlvr.errors import EngineError, Interrupted, RankError
 from rlvr.eval.record import OtherRecordError
-from rlvr.policy.hearts import Hearts
-from rlvr.policy.parallel import ONE, World, is_broken
+from rlvr.policy.hearts import LOST, SILENCE_S, Hearts
+from rlvr.policy.parallel import ONE, World, is_broken, join
 from tests.spawned import spawn
 
 PATIENCE_S = 6
@@ -126,3 +130,62 @@ def test_who_asks_who_is_lost_keeps_nobody_waiting():
     for hearts in ranks:
         hearts.stop()
     assert found == ([], "")
+
+
+def stands_still(rank, port, heard):
+    """The first rank stops itself; what it says of itself as the first thing when it goes on."""
+    store = dist.TCPStore("127.0.0.1", port)
+    hearts = Hearts(
+        dist.TCPStore("127.0.0.1", port), rank=rank, count=2, deadline_s=60.0, place=f"127.0.0.1:{port}"
+    )
+    hearts.start()
+    time.sleep(2.0)
+    if rank == 0:
+        store.set("pid", str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+        heard.put((hearts.is_cut_off, hearts.lost()))
+    else:
+        pid = int(store.get("pid"))
+        time.sleep(SILENCE_S + 3.0)
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(3 * SILENCE_S)
+    hearts.stop()
+
+
+@pytest.mark.slow
+def test_a_rank_that_stood_still_does_not_take_itself_for_cut_off():
+    """It heard nobody meanwhile, and says that it was itself."""
+    meeting = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    heard = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    spawn(stands_still, meeting.port, heard)
+    is_cut_off, (lost, words) = heard.get()
+    assert not is_cut_off
+    assert lost == [1], "it waits for nobody"
+    assert re.search(
+        r"rank 0 on \S+ itself stood still for \d+ s \(it was stopped, or its machine busy\)", words
+    )
+
+
+def test_who_meets_nobody_says_so(monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    place = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    words = rf"rank 1 of 2 on .* did not meet the others at 127.0.0.1:{port} within 1 s"
+    with pytest.raises(RankError, match=words), join("cpu", 1.0):
+        pass
+
+
+def test_an_ending_that_hangs_holds_nobody_up(monkeypatch):
+    """The record's file system may be beyond the network that is cut."""
+    ended = []
+    monkeypatch.setattr("rlvr.policy.hearts.ENDING_S", 0.2)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    hearts = Hearts(dist.HashStore(), rank=0, count=2, deadline_s=60.0, place="here")
+    never = threading.Event()
+    hearts.ending = lambda words: never.wait()
+    hearts._end("rank 1 is lost", 0)
+    never.set()
+    assert ended == [LOST]

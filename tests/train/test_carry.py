@@ -45,12 +45,12 @@ class Halting:
 
 
 @contextmanager
-def held_stream(folder, serials, carry=False):
+def held_stream(folder, serials, carry=0):
     """A stream whose verifier holds the problems of these numbers until the file `go` is there."""
     spec = Verifier(name=f"{PLUGINS}:held", folder=str(folder), serials=serials, timeout=60)
     with build.scorer([spec], 3, Path()) as scorer, stream_of() as stream:  # a worker is left beside those
         made = replace(stream, scorer=scorer, drop_zero_variance=False, group_size=2)
-        yield carrying(made) if carry else made
+        yield carrying(made, steps=carry) if carry else made
 
 
 def test_checks_begin_while_groups_decode(tmp_path):
@@ -62,10 +62,9 @@ def test_checks_begin_while_groups_decode(tmp_path):
     assert len(taken.groups) == COUNT
 
 
-def carrying(stream, again=(), last=STEPS - 1):
-    carry = Carry(
-        engine=stream.engine, scorer=stream.scorer, sampling=stream.sampling, most=MOST, again=again
-    )
+def carrying(stream, again=(), last=STEPS - 1, steps=1):
+    rooms = {"engine": stream.engine, "scorer": stream.scorer, "sampling": stream.sampling}
+    carry = Carry(**rooms, most=MOST, steps=steps, again=again)
     # Few stops: some completions are long.
     return replace(stream, carry=carry, last=last)
 
@@ -135,7 +134,7 @@ def test_a_run_that_goes_on_asks_again_what_was_on_its_way():
 
 def test_a_slow_verifier_holds_up_its_own_group_alone(tmp_path):
     """Problem 2 is checked for as long as the first step lasts; the second waits for it."""
-    with held_stream(tmp_path, "2", carry=True) as stream:
+    with held_stream(tmp_path, "2", carry=1) as stream:
         first = stream.take(COUNT, 0, 0, lambda *_: None)
         assert not (tmp_path / "go").exists()
         assert 2 in first.carried
@@ -143,6 +142,18 @@ def test_a_slow_verifier_holds_up_its_own_group_alone(tmp_path):
         second = stream.take(COUNT, 1, first.cursor, lambda *_: (tmp_path / "go").touch())
     check_closed([first, second])
     assert 2 in serials(second)
+
+
+def test_a_group_may_be_late_by_several_steps(tmp_path):
+    """Problem 2 is checked during three steps, and the fourth waits for it."""
+    with held_stream(tmp_path, "2", carry=3) as stream:
+        takes = []
+        for step in range(4):
+            go = (tmp_path / "go").touch if step == 3 else int
+            takes.append(stream.take(COUNT, step, takes[-1].cursor if takes else 0, lambda *_, go=go: go()))
+    check_closed(takes)
+    assert [2 in taken.carried for taken in takes] == [True, True, True, False]
+    assert 2 in serials(takes[-1])
 
 
 def test_dynamic_sampling_fills_its_batch_with_what_comes():
