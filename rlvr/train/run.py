@@ -183,7 +183,8 @@ class Run:
         with self.signals.deferred():  # who starts the ranks ends the others at once: this is what to tell
             lost, words = self.world.hearts.lost()
             if not lost:
-                words = f"the ranks have lost each other: {str(error).splitlines()[0]}"
+                broke = f"the ranks have lost each other: {str(error).splitlines()[0]}"
+                words = "; ".join(filter(None, [broke, words]))
             parted = RankError(words)
             parted.teller = self.world.hearts.speaker(lost)
             if parted.teller == self.world.rank and self.world.hearts.may_record:
