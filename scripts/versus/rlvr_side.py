@@ -34,6 +34,9 @@ def model(task: dict) -> None:
     changes = {"run.dir": folder.parent, "run.name": folder.name, "run.steps": 0, "run.save_every": 0}
     changes |= {"warm_start.steps": task["warm_steps"], "warm_start.save_every": 0, "eval.benchmarks": "[]"}
     changes |= {"run.threads": task["threads"]}
+    if "make" in task:
+        changes |= {"model.make": task["make"]}
+        changes |= {"warm_start.optimizer": "adamw", "warm_start.learning_rate": 1e-3}
     run_recipe([f"{key}={value}" for key, value in changes.items()])
     (folder / "checkpoints/step-000000/model").rename(task["model"])
 
