@@ -32,8 +32,8 @@ class Linear(torch.nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """[..., I] -> [..., O]."""
         rows = input.reshape(-1, self.in_features)
-        kept = len(rows) < LEAST_ROWS or len(rows) != round_up(len(rows))
-        if kept or not input.dtype == self.weight.dtype == torch.float32:
+        is_alike = input.dtype == self.weight.dtype == torch.float32 and input.is_cpu
+        if not is_alike or len(rows) < LEAST_ROWS or len(rows) != round_up(len(rows)):
             return super().forward(input)
         if torch.is_grad_enabled():
             out: torch.Tensor = _Product.apply(rows, self.weight)  # type: ignore[no-untyped-call]

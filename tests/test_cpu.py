@@ -94,6 +94,14 @@ def test_other_types_are_left_to_torch():
     assert torch.equal(fast.bfloat16()(x), plain.bfloat16()(x))
 
 
+def test_other_devices_are_left_to_torch():
+    """A model that is moved to a GPU keeps its class."""
+    _, fast = pair(8, 8)
+    y = fast.to("meta")(torch.zeros(LEAST_ROWS, 8, device="meta"))
+    assert y.shape == (LEAST_ROWS, 8)
+    assert "_ProductBackward" not in names(y.grad_fn)
+
+
 def test_rows_are_rounded_up_by_little_and_to_few_numbers():
     rounded = [round_up(rows) for rows in range(1, 16_385)]
     assert rounded[: LEAST_ROWS - 1] == list(range(1, LEAST_ROWS))
