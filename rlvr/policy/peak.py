@@ -33,16 +33,21 @@ def peak_of(device: torch.device, dtype: torch.dtype) -> Peak:
             return Peak(gpu.flops["bfloat16"], f"{name}: dense bfloat16, its maker's number")
         return Peak(_measured(device, torch.bfloat16), f"{name}: bfloat16 {_HOW}")
     kind = str(dtype).removeprefix("torch.")
-    return Peak(_measured(device, dtype), f"{device.type}, {torch.get_num_threads()} threads: {kind} {_HOW}")
+    how = f"{_HOW} with oneDNN" if _takes_onednn(device, dtype) else _HOW
+    return Peak(_measured(device, dtype), f"{device.type}, {torch.get_num_threads()} threads: {kind} {how}")
 
 
 _HOW = f"products of {MEASURED_SIZE} x {MEASURED_SIZE}, measured"
 
 
+def _takes_onednn(device: torch.device, dtype: torch.dtype) -> bool:
+    return device.type == "cpu" and dtype == torch.float32 and is_faster()
+
+
 def _measured(device: torch.device, dtype: torch.dtype) -> float:
     """The fastest of a few products."""
     left = torch.ones(MEASURED_SIZE, MEASURED_SIZE, device=device, dtype=dtype)
-    multiply = product if device.type == "cpu" and dtype == torch.float32 and is_faster() else torch.matmul
+    multiply = product if _takes_onednn(device, dtype) else torch.matmul
     best, ends = 0.0, perf_counter() + MEASURED_S
     while best == 0.0 or perf_counter() < ends:
         started = perf_counter()
