@@ -94,7 +94,7 @@ def test_a_recipe_edited_in_the_run_folder_is_refused_by_key_and_line(place, old
 
 def test_an_edit_that_may_be_made_and_a_manifest_of_an_older_rlvr_are_taken(place):
     assert place.train()[0] == 0
-    edit(place, "steps: 1", "steps: 2")
+    edit(place, "\n  steps: 1", "\n  steps: 2")
     assert place.resume()[0] == 0
     folder = RunFolder(place.run)
     write_manifest(folder, read_manifest(folder).model_copy(update={"recipe": {}, "files": {}}))
