@@ -101,7 +101,7 @@ def take_faster(model: torch.nn.Module) -> None:
 def keep_memory() -> None:
     """Let this process keep memory that was freed, for the next tensors; glibc gives it back and asks anew.
 
-    Each page that is asked for anew is cleared first: about a tenth of the time of sampling and updates.
+    Each page that is asked for anew is cleared first, which tensors of a step pay for again and again.
     """
     with suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
